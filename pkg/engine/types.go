@@ -1,0 +1,157 @@
+package engine
+
+import (
+	"net/netip"
+	"time"
+
+	"github.com/smtpwall/smtpwall/pkg/policy"
+	"github.com/smtpwall/smtpwall/pkg/smtp"
+)
+
+// Packet is one IP packet as the kernel or a capture file gives it.
+type Packet struct {
+	// ID is the caller's name for the packet; its Decision carries it. IDs of
+	// packets that have no Decision yet must differ.
+	ID uint32
+	// Time is when the packet came, from an epoch of the caller's choosing. It
+	// must never run backwards; it is the engine's only clock.
+	Time time.Duration
+	// In and Out are the interface indexes at the forward hook; 0 is unknown.
+	In, Out uint32
+	// Data is the packet from its IP header on. It belongs to the engine from
+	// the call of Process until its Decision is returned; the engine may edit
+	// it in place and never changes its length.
+	Data []byte
+}
+
+// Verdict is what becomes of a packet.
+type Verdict uint8
+
+// The verdicts.
+const (
+	Accept Verdict = iota
+	Drop
+)
+
+// Mark is a request to the ruleset that rides on an accepted packet; chain
+// `late` acts on it (design.md section 4).
+type Mark uint8
+
+// The marks. They are bits: each has a packet-mark bit of its own in site.nft.
+const (
+	MarkNone    Mark = 0
+	MarkOffload Mark = 1 << 0 // save to the conntrack mark: the flow needs no inspection any more
+	MarkReset   Mark = 1 << 1 // reject this packet with a TCP RST to its sender
+)
+
+// Decision is the verdict on one packet. Every packet gets exactly one, from
+// the Process call that took it or, if it was held, from a later Process, Tick
+// or Forget.
+type Decision struct {
+	ID      uint32
+	Verdict Verdict
+	Mark    Mark
+	Edited  bool   // Data differs from what came and its checksum was recomputed
+	Data    []byte // the packet's bytes; the caller's again
+	Reason  Reason // why it was dropped; ReasonNone for an accepted one
+}
+
+// Undecided says what becomes of a session that the engine does not understand.
+type Undecided uint8
+
+// The values of --undecided.
+const (
+	UndecidedClosed Undecided = iota // the connection ends
+	UndecidedOpen                    // the rest of the connection passes unjudged
+)
+
+// Midstream says what becomes of packets of a connection whose start was not
+// seen.
+type Midstream uint8
+
+// The values of --midstream.
+const (
+	MidstreamReset  Midstream = iota // the sender gets a RST
+	MidstreamBypass                  // they pass unjudged
+	MidstreamDrop                    // they are dropped
+)
+
+// Options is how an engine is set up.
+type Options struct {
+	Map       *policy.Map
+	Undecided Undecided
+	Midstream Midstream
+	Limits    Limits // zero fields mean DefaultLimits
+
+	// FirstConn and ConnStep number the connections of this engine FirstConn,
+	// FirstConn+ConnStep, ... so that several engines of one program give
+	// different numbers. Zero ConnStep means 1.
+	FirstConn, ConnStep uint64
+}
+
+// Endpoint is one end of a connection as the forward hook sees it: behind DNAT,
+// before SNAT.
+type Endpoint struct {
+	netip.AddrPort
+	Interface uint32 // index of the interface its packets come in by; 0 is unknown
+}
+
+// Conn names a connection in events. Client sent the SYN.
+type Conn struct {
+	ID             uint64
+	Client, Server Endpoint
+}
+
+// EventKind says what an Event tells.
+type EventKind uint8
+
+// The kinds of Event.
+const (
+	EventBuilt          EventKind = iota + 1 // a connection's SYN-ACK passed (302013)
+	EventTeardown                            // it is over (302014): Duration, Bytes, Teardown
+	EventMatch                               // a match line acted: Class, Rule, Do (108004, 108005)
+	EventParameter                           // a parameter acted: Rule names it, Detail says what (108004, 108005)
+	EventReplaced                            // bytes of a mail address became spaces (108002): Text
+	EventMalicious                           // a pipe in a mail address ended the session (108003): Text
+	EventUnknownCommand                      // a command line was masked: Text is the line
+	EventTLSStarted                          // the session is encrypted from here (108007)
+	EventNotice                              // nothing was done; Detail says what was seen
+	EventUndecided                           // --undecided acted: Detail says why
+)
+
+// Teardown is why a connection ended.
+type Teardown uint8
+
+// The reasons of 302014 (asa.md 3.4).
+const (
+	TeardownNone       Teardown = iota
+	TeardownFINs                // TCP FINs
+	TeardownResetO              // TCP Reset-O: the RST came from outside
+	TeardownResetI              // TCP Reset-I: the RST came from inside
+	TeardownInspection          // Flow closed by inspection
+	TeardownAppliance           // TCP Reset-APPLIANCE
+	TeardownSYNTimeout          // SYN Timeout
+	TeardownTimeout             // Conn-timeout: conntrack forgot the connection
+	TeardownReplaced            // a new SYN took over its addresses
+)
+
+// Event explains one thing that the engine did or saw. It holds copies only.
+type Event struct {
+	Kind EventKind
+	Time time.Duration // of the packet
+	Conn Conn
+	Side smtp.Side // whose bytes: Client is an ESMTP Request, Server a Response
+
+	Class  int       // EventMatch: the match line's number in its map, from 1
+	Rule   string    // EventMatch: "header line length gt 998"; EventParameter: "bare-newline"
+	Do     policy.Do // what was done; Do.Log false: the operator did not ask for a record
+	Detail string    // one sentence without a colon
+	Offset uint64    // of the byte that decided, in the payload of Side
+	Limit  uint64    // the bound, where there is one
+	Value  uint64    // the value reached
+	Text   string    // the peer's bytes, unescaped, at most smtp.MaxText
+
+	Duration time.Duration // EventTeardown
+	Bytes    uint64        // EventTeardown: payload bytes forwarded, both directions
+	Teardown Teardown      // EventTeardown
+}
