@@ -40,9 +40,9 @@ const (
 
 // Judge decides on every Fact of a session, in stream order.
 type Judge interface {
-	// Judge is called while the bytes are scanned. The Fact and its Text are
-	// valid during the call only.
-	Judge(*Fact) Action
+	// Judge is called while the bytes are scanned. Fact.Text is valid during the
+	// call only.
+	Judge(Fact) Action
 }
 
 // Kind says what a Fact is about.
@@ -69,8 +69,6 @@ const (
 	KindUndecided            // 354 or 334 without its command: nobody can say how the client's bytes are read
 	KindOverflow             // more commands await a reply than the dialogue keeps
 	KindAuthLine             // an AUTH exchange line over Rules.AuthLineLength
-	KindMail                 // a MAIL, SEND, SOML or SAML line passed whole; Text is its path
-	KindMessage              // a message was ended by its dot; Value is its octets
 )
 
 // Fact is one finding about the session.
@@ -80,7 +78,8 @@ type Fact struct {
 	Measure Measure // KindLimit only
 	Keyword Keyword // KindEHLOKeyword only
 	Limit   uint64  // KindLimit: the bound that was passed
-	Value   uint64  // see the Kind
+	Value   uint64  // KindLimit: the first value beyond Limit; KindUnexpectedReply: the code
+	Repeat  bool    // KindLimit in a message: an earlier line of it passed the same measure's first bound
 	Offset  uint64  // of the byte that made the finding, counted from the first payload byte of its side
 	Text    []byte  // the line (or value) concerned as it was sent, at most MaxText bytes; valid during Judge only
 }

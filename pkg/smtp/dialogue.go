@@ -1,0 +1,162 @@
+package smtp
+
+// mode says how the client's next byte is read.
+type mode uint8
+
+const (
+	modeCommand mode = iota
+	modeAuth         // a line of an AUTH exchange (RFC 4954)
+	modeData         // a message, behind the 354 to DATA
+	modeTLS          // behind the 220 to STARTTLS: a handshake must come
+	modeOpaque       // TLS: nothing is read any more
+)
+
+// Dialogue follows one session. Its zero value needs Init. It holds no bytes of
+// finished lines, and of an unfinished one at most MaxText.
+type Dialogue struct {
+	rules *Rules
+	judge Judge // of the Feed under way
+
+	mode    mode
+	ended   bool // a Judge said End
+	waiting bool // the reply to the last command decides how the next client byte is read
+	noted   noted
+
+	offset [2]uint64 // payload bytes fed of each side
+	queue  commandQueue
+	rcpts  uint32 // RCPT lines forwarded in the transaction
+	rcptAt uint8  // bounds of CmdRcptCount that the transaction has passed
+
+	line    commandLine
+	auth    authLine
+	reply   replyLine
+	tls     handshake
+	message *message // between the 354 and the dot
+}
+
+// noted are the findings and announcements that hold for the whole session.
+type noted uint8
+
+const (
+	notedPipelined    noted = 1 << iota // KindPipelined was reported
+	notedEarlyTalker                    // KindEarlyTalker was reported
+	pipeliningOffered                   // the server announced PIPELINING, unmasked
+)
+
+// Init makes d ready for a new session.
+func (d *Dialogue) Init(r *Rules) {
+	*d = Dialogue{rules: r}
+	d.queue.list = append(make([]pending, 0, 8), pendingGreeting)
+	d.line.word = commandWords.start()
+}
+
+// Ready reports whether bytes of side can be read now. Client bytes cannot
+// while a reply is awaited that decides how to read them: the caller holds them
+// until server bytes have been fed.
+func (d *Dialogue) Ready(side Side) bool { return side == Server || !d.waiting }
+
+// Room reports whether n more commands may await a reply. The caller drops a
+// packet with more line ends than that before it feeds it.
+func (d *Dialogue) Room(n int) bool {
+	return d.mode != modeCommand || d.queue.len()+n <= maxPending
+}
+
+// Commands reports whether the client's next byte is part of a command line.
+func (d *Dialogue) Commands() bool { return d.mode == modeCommand && !d.waiting }
+
+// Opaque reports that the session is encrypted and needs no inspection.
+func (d *Dialogue) Opaque() bool { return d.mode == modeOpaque }
+
+// Owed is the number of replies that the server owes to commands it has got.
+func (d *Dialogue) Owed() int { return d.queue.len() }
+
+// Feed reads the next bytes of side, which must be in order and Ready. It edits
+// data in place and reports false when a Judge ended the session: data must then
+// not be forwarded, and Feed not be called again for that side.
+func (d *Dialogue) Feed(side Side, data []byte, j Judge) bool {
+	d.judge = j
+	for i := 0; i < len(data) && !d.ended; {
+		if side == Server {
+			i = d.readServer(data, i)
+		} else {
+			i = d.readClient(data, i)
+		}
+	}
+	d.offset[side] += uint64(len(data))
+	d.judge = nil
+	ok := !d.ended
+	d.ended = false
+	return ok
+}
+
+func (d *Dialogue) readClient(data []byte, i int) int {
+	if d.waiting {
+		d.glued(i)
+		return len(data)
+	}
+	switch d.mode {
+	case modeCommand:
+		return d.readCommand(data, i)
+	case modeAuth:
+		return d.readAuthLine(data, i)
+	case modeData:
+		return d.readMessage(data, i)
+	case modeTLS:
+		return d.readClientHello(data, i)
+	}
+	return len(data)
+}
+
+func (d *Dialogue) readServer(data []byte, i int) int {
+	switch d.mode {
+	case modeTLS:
+		return d.readServerHello(data, i)
+	case modeOpaque:
+		return len(data)
+	}
+	return d.readReply(data, i)
+}
+
+// glued ends the session: data[i] shares a packet with a command whose reply
+// decides how it is read, so that it can neither be read nor held.
+func (d *Dialogue) glued(i int) {
+	kind := KindGluedBytes
+	if d.queue.index(isPendingStartTLS) >= 0 {
+		kind = KindTLSInjection
+	}
+	d.report(Fact{Kind: kind, Side: Client}, i)
+	d.ended = true
+}
+
+func isPendingStartTLS(p pending) bool { return p == pendingStartTLS }
+
+// report asks the Judge about f, whose byte is data[i] of the Feed under way,
+// and notes when the answer is End.
+func (d *Dialogue) report(f Fact, i int) Action {
+	f.Offset = d.offset[f.Side] + uint64(i)
+	if len(f.Text) > MaxText {
+		f.Text = f.Text[:MaxText]
+	}
+	a := d.judge.Judge(f)
+	if a == End {
+		d.ended = true
+	}
+	return a
+}
+
+// bound returns the bound of m behind the first at of them.
+func (d *Dialogue) bound(m Measure, at uint8) uint64 {
+	if limits := d.rules.Limits[m]; int(at) < len(limits) {
+		return limits[at]
+	}
+	return Unlimited
+}
+
+// await notes that p awaits a reply. i is the byte behind the command.
+func (d *Dialogue) await(p pending, i int) {
+	if !d.queue.push(p) {
+		d.report(Fact{Kind: KindOverflow, Side: Client}, i)
+		d.ended = true
+	}
+	d.waiting = p.decides()
+}
