@@ -152,6 +152,7 @@ func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
 		l.changed = true
 		if i >= from {
 			data[i] = ' '
+			d.edited = true
 		}
 	}
 	if l.verb == VerbRCPT {
@@ -187,7 +188,7 @@ func (d *Dialogue) endCommand(data []byte, from, i int) {
 		if !l.bare {
 			d.report(Fact{Kind: KindUnknownCommand, Side: Client, Text: text}, i)
 		}
-		mask(data[from:max(from, i-1)])
+		d.mask(data[from:max(from, i-1)])
 	case l.phase == inWord:
 		p = pendingEmpty
 	case l.changed:
@@ -222,7 +223,7 @@ func (d *Dialogue) splitCommand(piece []byte) {
 		if l.cr {
 			piece = piece[:len(piece)-1]
 		}
-		mask(piece)
+		d.mask(piece)
 	}
 }
 
@@ -244,8 +245,9 @@ func (l *commandLine) text(piece []byte) []byte {
 	return append(l.partial[:len(l.partial):len(l.partial)], piece[:min(len(piece), MaxText)]...)
 }
 
-// mask overwrites a forbidden line; the server answers 500.
-func mask(b []byte) {
+// mask overwrites what may not pass.
+func (d *Dialogue) mask(b []byte) {
+	d.edited = d.edited || len(b) > 0
 	for i := range b {
 		b[i] = 'X'
 	}

@@ -18,7 +18,8 @@ type Dialogue struct {
 	judge Judge // of the Feed under way
 
 	mode    mode
-	ended   bool // a Judge said End
+	ended   bool // of the Feed under way: a Judge said End
+	edited  bool // of the Feed under way: bytes were changed
 	waiting bool // the reply to the last command decides how the next client byte is read
 	noted   noted
 
@@ -71,10 +72,11 @@ func (d *Dialogue) Opaque() bool { return d.mode == modeOpaque }
 func (d *Dialogue) Owed() int { return d.queue.len() }
 
 // Feed reads the next bytes of side, which must be in order and Ready. It edits
-// data in place and reports false when a Judge ended the session: data must then
-// not be forwarded, and Feed not be called again for that side.
-func (d *Dialogue) Feed(side Side, data []byte, j Judge) bool {
-	d.judge = j
+// data in place and reports whether it did. ok is false when a Judge ended the
+// session: data must then not be forwarded, and Feed not be called again for
+// that side.
+func (d *Dialogue) Feed(side Side, data []byte, j Judge) (edited, ok bool) {
+	d.judge, d.ended, d.edited = j, false, false
 	for i := 0; i < len(data) && !d.ended; {
 		if side == Server {
 			i = d.readServer(data, i)
@@ -84,9 +86,7 @@ func (d *Dialogue) Feed(side Side, data []byte, j Judge) bool {
 	}
 	d.offset[side] += uint64(len(data))
 	d.judge = nil
-	ok := !d.ended
-	d.ended = false
-	return ok
+	return d.edited, !d.ended
 }
 
 func (d *Dialogue) readClient(data []byte, i int) int {

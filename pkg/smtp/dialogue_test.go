@@ -103,8 +103,12 @@ func run(r *Rules, rec *recorder, fs []flight, cut func(string) []string) (out [
 				return out, false
 			}
 			b := []byte(piece)
-			if !d.Feed(f.side, b, rec) {
+			edited, ok := d.Feed(f.side, b, rec)
+			if !ok {
 				return out, true
+			}
+			if !edited && string(b) != piece {
+				panic(fmt.Sprintf("not edited, but %q became %q", piece, b))
 			}
 			out[f.side] += string(b)
 		}
@@ -229,7 +233,7 @@ func TestEdgesKeepLength(t *testing.T) {
 			}
 			b := []byte(f.data)
 			before := bytes.Clone(b)
-			if !d.Feed(f.side, b, &recorder{}) {
+			if _, ok := d.Feed(f.side, b, &recorder{}); !ok {
 				break
 			}
 			for i := range b {

@@ -197,13 +197,13 @@ func TestPendingBound(t *testing.T) {
 	var d Dialogue
 	d.Init(classic())
 	rec := &recorder{answers: map[Kind]Action{}}
-	if !d.Feed(Client, []byte(strings.Repeat("\r\n", maxPending-1)), rec) {
+	if _, ok := d.Feed(Client, []byte(strings.Repeat("\r\n", maxPending-1)), rec); !ok {
 		t.Fatal("ended below the bound")
 	}
 	if !d.Room(0) || d.Room(1) {
 		t.Error("room for another command")
 	}
-	if d.Feed(Client, []byte("\r\n"), rec) {
+	if _, ok := d.Feed(Client, []byte("\r\n"), rec); ok {
 		t.Error("did not end at the bound")
 	}
 }

@@ -56,7 +56,7 @@ func (d *Dialogue) replyText(data []byte, i, end int, whole bool) {
 	switch r.answers {
 	case pendingGreeting:
 		if d.rules.MaskBanner && r.head[0] != '4' && r.head[0] != '5' {
-			star(data[i:end])
+			d.star(data[i:end])
 		}
 	case pendingEmpty, pendingEHLO:
 		if r.length < uint64(len(r.head)) {
@@ -77,10 +77,11 @@ func (d *Dialogue) answersEHLO() bool {
 }
 
 // star hides a greeting: every byte but 2, 0, CR and LF (asa.md 2.2).
-func star(text []byte) {
+func (d *Dialogue) star(text []byte) {
 	for i, c := range text {
 		if c != '2' && c != '0' && c != '\r' && c != '\n' {
 			text[i] = '*'
+			d.edited = true
 		}
 	}
 }
@@ -112,7 +113,7 @@ func (d *Dialogue) keywordText(data []byte, i, end int, whole bool) {
 	k.partial = append(k.partial, data[from:min(end, from+MaxText)]...)
 	k.partial = k.partial[:min(len(k.partial), MaxText)]
 	if k.masked {
-		mask(data[from:text])
+		d.mask(data[from:text])
 	}
 }
 
@@ -142,7 +143,7 @@ func (d *Dialogue) endKeyword(data []byte, from, text, lf int) {
 	}
 	d.report(Fact{Kind: KindEHLOKeyword, Side: Server, Keyword: class, Text: whole}, lf)
 	if k.masked {
-		mask(data[from:text])
+		d.mask(data[from:text])
 		if text > from {
 			data[text-1] = 'A' + k.letter%26
 		}
