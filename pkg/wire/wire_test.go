@@ -68,7 +68,6 @@ func TestSumEqualsNaive(t *testing.T) {
 	}
 }
 
-
 func TestSetTCPChecksum(t *testing.T) {
 	pkt, err := hex.DecodeString("4500002800010000400600000a0901020a090202" + "303900190000000100000002501820000000" + "0000")
 	if err != nil {
