@@ -8,8 +8,19 @@
 package policy
 
 import (
+	"math"
+	"slices"
+
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
+
+// DefaultMapName is the map that is always there and that no file can change,
+// as on the ASA; `inspect esmtp` without a name uses it.
+const DefaultMapName = "_default_esmtp_map"
+
+// MaxBound is the largest bound of the language. The ASA documents no range;
+// asa.md 1.3 recommends this one.
+const MaxBound = math.MaxUint32
 
 // Action is what happens when a match or parameter applies.
 type Action uint8
@@ -71,18 +82,21 @@ const (
 
 // Map is one `policy-map type inspect esmtp`.
 type Map struct {
-	Name       string
-	MaskBanner bool
-	AllowTLS   bool
-	TLSLog     bool // allow-tls action log
+	Name        string
+	Description string // the operator's words; no meaning
+	MaskBanner  bool
+	AllowTLS    bool
+	TLSLog      bool // allow-tls action log
 
-	// The parameters of ours; DefaultMap says what an absent line means.
+	// The parameters of ours; newMap says what an absent line means.
 	BareNewline    Do
 	Pipelining     Do
 	TLSInjection   Do
 	AuthLineLength uint64
 
 	Matches []Match
+
+	index *index // of Matches, for ByLimit and ByKeyword; see Rules
 }
 
 // Class is a class-map of queues with the map that inspects them.
@@ -92,11 +106,44 @@ type Class struct {
 	Map         *Map
 }
 
-// Config is a whole policy file.
+// Config is a whole policy file. Several engines may read one at a time; nobody
+// writes to it once Parse has returned it.
 type Config struct {
-	Nameif        map[string]string // kernel interface name -> ASA interface name
-	Maps          []*Map
-	Classes       []Class
-	PolicyMap     string // the layer 3/4 policy map: global_policy
-	ServicePolicy string // where it is applied: "global"
+	Nameif        map[string]string // kernel interface name -> ASA interface name; never nil
+	Maps          []*Map            // in the order of the file; DefaultMapName is always among them
+	Classes       []Class           // in the order of the policy map; their queues do not overlap
+	PolicyMap     string            // the layer 3/4 policy map: global_policy
+	ServicePolicy string            // where it is applied: "global"
+}
+
+// Map returns the map of that name, nil if there is none.
+func (c *Config) Map(name string) *Map {
+	for _, m := range c.Maps {
+		if m.Name == name {
+			return m
+		}
+	}
+	return nil
+}
+
+// ClassFor returns the class that a queue belongs to, nil if there is none.
+func (c *Config) ClassFor(queue uint16) *Class {
+	for i := range c.Classes {
+		if cl := &c.Classes[i]; cl.First <= queue && queue <= cl.Last {
+			return cl
+		}
+	}
+	return nil
+}
+
+// Queues returns the numbers of all queues that a class names, ascending.
+func (c *Config) Queues() []uint16 {
+	var all []uint16
+	for _, cl := range c.Classes {
+		for q := int(cl.First); q <= int(cl.Last); q++ { // int: Last may be 65535
+			all = append(all, uint16(q))
+		}
+	}
+	slices.Sort(all)
+	return all
 }

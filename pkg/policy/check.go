@@ -1,0 +1,202 @@
+package policy
+
+import (
+	"fmt"
+	"reflect"
+)
+
+// maxClasses is the ASA's bound on class maps, the one that each match line
+// implies included (asa.md 1.5). Maps, of which an ASA has no stated number,
+// have the same bound, so that comparing each with each stays quick.
+const maxClasses = 255
+
+// check reports what only the whole file can tell.
+func (p *parser) check() {
+	if !p.checkSize() {
+		return
+	}
+	p.checkInterfaces()
+	p.checkMaps()
+	p.checkClasses()
+	p.checkUses()
+	p.checkService()
+}
+
+// checkSize reports the first class map, match line or map that is too many.
+func (p *parser) checkSize() bool {
+	classes := make([]word, 0, maxClasses)
+	for _, c := range p.classes {
+		classes = append(classes, c.name)
+	}
+	for i, m := range p.maps {
+		if i == maxClasses {
+			p.report(m.name, "too many maps", fmt.Sprintf("%d at most", maxClasses), "")
+			return false
+		}
+		for _, match := range m.matches {
+			classes = append(classes, match.at)
+		}
+	}
+	if len(classes) > maxClasses {
+		p.report(classes[maxClasses], "too many class maps", fmt.Sprintf("%d match lines and class maps at most", maxClasses), "")
+	}
+	return len(classes) <= maxClasses
+}
+
+// checkInterfaces wants a name for each.
+func (p *parser) checkInterfaces() {
+	for _, i := range p.interfaces {
+		if i.nameif.text == "" {
+			p.report(i.name, "interface without a name", "nameif NAME below it", "")
+		}
+	}
+}
+
+// checkMaps wants an action for each match, and the default map as it is.
+func (p *parser) checkMaps() {
+	for _, m := range p.maps {
+		for i, lines := range m.matches {
+			if lines.action.text == "" && !lines.broken {
+				p.report(lines.at, "match without an action", oneOf(actionWords(m.Matches[i].Criterion.actions()))+" below it", "")
+			}
+			p.checkRepeated(m, i)
+		}
+		if m.Name == DefaultMapName && !m.same(defaultMap()) {
+			p.report(m.name, "the default map cannot be changed", "a map of another name", "")
+		}
+	}
+}
+
+// checkRepeated reports match i if it only repeats an earlier one of its map.
+func (p *parser) checkRepeated(m *mapLines, i int) {
+	for j := range i {
+		if !m.matches[i].broken && !m.matches[j].broken && reflect.DeepEqual(m.Matches[i], m.Matches[j]) {
+			p.report(m.matches[i].at, fmt.Sprintf("the same match and action as in line %d", m.matches[j].at.line), "", "")
+			return
+		}
+	}
+}
+
+// same tells whether two maps, neither compiled yet, say the same to the traffic.
+func (m *Map) same(other *Map) bool {
+	a, b := *m, *other
+	a.Description, b.Description = "", ""
+	return reflect.DeepEqual(a, b)
+}
+
+// checkClasses wants queues for each class, and each queue in one class.
+func (p *parser) checkClasses() {
+	for i, c := range p.classes {
+		if c.queue.text == "" {
+			p.report(c.name, "class without a queue", "match queue A-B below it", "")
+		}
+		for _, other := range p.classes[:i] {
+			if c.valid && other.valid && c.first <= other.last && other.first <= c.last {
+				p.report(c.queue, fmt.Sprintf("overlaps class-map %s in line %d", other.name.text, other.queue.line), "", "")
+			}
+		}
+	}
+}
+
+// checkUses wants the policy map to name each class once, and maps that exist.
+// A class that nothing inspects would leave its queues to nobody.
+func (p *parser) checkUses() {
+	used := make(map[string]bool)
+	for _, u := range p.uses {
+		used[u.class.text] = true
+		if u.class.text != "" && p.class(u.class.text) == nil {
+			p.report(u.class, "no such class-map", "", nearest(u.class.text, p.classNames()))
+		}
+		if u.inspect.text == "" {
+			p.report(u.class, "class without an action", "inspect esmtp below it", "")
+		}
+		if name := u.mapName.text; name != "" && name != DefaultMapName && p.mapNamed(name) == nil {
+			p.report(u.mapName, "no such policy-map type inspect esmtp", "", nearest(name, p.mapNames()))
+		}
+	}
+	for _, c := range p.classes {
+		if c.name.text != "" && !used[c.name.text] {
+			p.report(c.name, "class-map that nothing inspects", "class "+c.name.text+" in the policy map, or no such class-map", "")
+		}
+	}
+}
+
+// checkService wants the policy map applied.
+func (p *parser) checkService() {
+	if p.policyMap.text != "" && len(p.uses) == 0 {
+		p.report(p.policyMap, "policy map without a class", "class NAME and inspect esmtp below it", "")
+	}
+	switch {
+	case p.stated["service-policy"].text == "":
+		p.report(word{text: "service-policy"}, "missing: nothing is inspected", "service-policy NAME global", "")
+	case p.service.text != "" && p.service.text != p.policyMap.text:
+		p.report(p.service, "no such policy-map", "", nearest(p.service.text, []string{p.policyMap.text}))
+	}
+}
+
+// class returns the class map of that name, nil if there is none.
+func (p *parser) class(name string) *classLines {
+	for _, c := range p.classes {
+		if c.name.text == name {
+			return c
+		}
+	}
+	return nil
+}
+
+// classNames lists the class maps.
+func (p *parser) classNames() (names []string) {
+	for _, c := range p.classes {
+		names = append(names, c.name.text)
+	}
+	return names
+}
+
+// mapNamed returns the map of that name, nil if the file has none.
+func (p *parser) mapNamed(name string) *Map {
+	for _, m := range p.maps {
+		if m.Name == name {
+			return m.Map
+		}
+	}
+	return nil
+}
+
+// mapNames lists the maps that an inspect line can name.
+func (p *parser) mapNames() []string {
+	names := []string{DefaultMapName}
+	for _, m := range p.maps {
+		names = append(names, m.Name)
+	}
+	return names
+}
+
+// config makes the Config of a file without errors.
+func (p *parser) config() *Config {
+	c := &Config{
+		Nameif:        make(map[string]string),
+		PolicyMap:     p.policyMap.text,
+		ServicePolicy: "global",
+	}
+	for _, i := range p.interfaces {
+		c.Nameif[i.name.text] = i.nameif.text
+	}
+	if p.mapNamed(DefaultMapName) == nil {
+		c.Maps = append(c.Maps, defaultMap())
+	}
+	for _, m := range p.maps {
+		c.Maps = append(c.Maps, m.Map)
+	}
+	for _, m := range c.Maps {
+		m.index = newIndex(m)
+	}
+	for _, u := range p.uses {
+		name := u.mapName.text
+		if name == "" {
+			name = DefaultMapName
+		}
+		cl := p.class(u.class.text)
+		c.Classes = append(c.Classes, Class{cl.name.text, cl.first, cl.last, c.Map(name)})
+	}
+	return c
+}

@@ -1,0 +1,293 @@
+package policy
+
+import (
+	"bytes"
+	"fmt"
+	"slices"
+	"strings"
+)
+
+// context is the part of the file that a line belongs to. Indentation says
+// nothing: a line belongs to the innermost open context that knows its first
+// word, which closes those inside it.
+type context uint8
+
+// The contexts.
+const (
+	atTop context = iota
+	inInterface
+	inMap        // policy-map type inspect esmtp
+	inParameters // of inMap
+	inMatch      // of inMap
+	inClassMap
+	inPolicyMap
+	inClass // of inPolicyMap
+	inUnread
+)
+
+// around is the context that holds each context.
+var around = [...]context{inParameters: inMap, inMatch: inMap, inClass: inPolicyMap, inUnread: atTop}
+
+// headings name the contexts in error texts.
+var headings = [...]string{
+	inInterface:  "interface",
+	inMap:        "policy-map type inspect esmtp",
+	inParameters: "parameters",
+	inMatch:      "match",
+	inClassMap:   "class-map",
+	inPolicyMap:  "policy-map",
+	inClass:      "class",
+}
+
+// command is a first word of lines in one context.
+type command struct {
+	in    context
+	word  string
+	takes form
+	read  func(*parser, *line) // nil: unsupported
+}
+
+// form says whether a command can be negated.
+type form uint8
+
+// The forms.
+const (
+	plain   form = iota // COMMAND only
+	negated             // no COMMAND only: the other form is unsupported
+	either              // COMMAND and no COMMAND
+)
+
+// commands is the language: what may stand where. Lines that are unsupported
+// are known so that the operator is told the truth about them.
+var commands = []command{
+	{atTop, "interface", plain, (*parser).readInterface},
+	{atTop, "policy-map", plain, (*parser).readPolicyMap},
+	{atTop, "class-map", plain, (*parser).readClassMap},
+	{atTop, "service-policy", plain, (*parser).readServicePolicy},
+	{atTop, "regex", plain, nil},
+	{atTop, "tcp-map", plain, nil},
+	{atTop, "access-list", plain, nil},
+	{inInterface, "nameif", plain, (*parser).readNameif},
+	{inMap, "description", plain, (*parser).readDescription},
+	{inMap, "parameters", plain, (*parser).readParameters},
+	{inMap, "match", plain, (*parser).readMatch},
+	{inMap, "class", plain, nil},
+	{inParameters, "mask-banner", either, (*parser).readMaskBanner},
+	{inParameters, "mail-relay", negated, (*parser).readOff},
+	{inParameters, "special-character", negated, (*parser).readOff},
+	{inParameters, "allow-tls", either, (*parser).readAllowTLS},
+	{inParameters, "bare-newline", plain, (*parser).readBareNewline},
+	{inParameters, "pipelining", plain, (*parser).readPipelining},
+	{inParameters, "tls-injection", plain, (*parser).readTLSInjection},
+	{inParameters, "auth-line-length", plain, (*parser).readAuthLineLength},
+	{inParameters, "allow-command", plain, nil},
+	{inParameters, "allow-ehlo-parameter", plain, nil},
+	{inParameters, "allow-bdat", plain, nil},
+	{inParameters, "require-tls", plain, nil},
+	{inMatch, "drop-connection", plain, (*parser).readAction},
+	{inMatch, "reset", plain, (*parser).readAction},
+	{inMatch, "mask", plain, (*parser).readAction},
+	{inMatch, "log", plain, (*parser).readAction},
+	{inMatch, "rate-limit", plain, nil},
+	{inClassMap, "match", plain, (*parser).readMatchQueue},
+	{inClassMap, "description", plain, nil},
+	{inPolicyMap, "class", plain, (*parser).readClass},
+	{inPolicyMap, "description", plain, nil},
+	{inClass, "inspect", plain, (*parser).readInspect},
+	{inClass, "set", plain, nil},
+}
+
+// parser reads a file line by line. What it has read so far may be wrong: a
+// Config is made only of a file without errors.
+type parser struct {
+	file   string
+	errs   Errors
+	ctx    context
+	stated map[string]word // what may stand once, by key, and where it stands
+
+	interfaces []*interfaceLines
+	maps       []*mapLines
+	classes    []*classLines
+	uses       []*useLines
+	policyMap  word // its name; no text: none yet
+	service    word // the policy map that service-policy names
+}
+
+// interfaceLines is an `interface` and its name.
+type interfaceLines struct{ name, nameif word }
+
+// mapLines is a map and where its parts stand.
+type mapLines struct {
+	*Map
+	name    word
+	matches []matchLines // one for each of Map.Matches
+}
+
+// matchLines is where a match line stands.
+type matchLines struct {
+	at     word // its first word
+	action word // its action line; no text: none yet
+	broken bool // it was reported: its action tells nothing new
+}
+
+// classLines is a `class-map`.
+type classLines struct {
+	name        word
+	queue       word // the range as written, right or wrong; no text: none yet
+	first, last uint16
+	valid       bool // first and last are set
+}
+
+// useLines is a `class` of the policy map.
+type useLines struct {
+	class   word
+	inspect word // the word inspect; no text: none yet
+	mapName word // no text: the default map
+}
+
+// newParser returns a parser for the file of that name.
+func newParser(file string) *parser {
+	return &parser{file: file, stated: make(map[string]word)}
+}
+
+// Parse reads a policy file. The name is used in errors only. The error is an
+// Errors with everything that is wrong; there is no Config then.
+func Parse(file string, text []byte) (*Config, error) {
+	p := newParser(file)
+	p.text(text)
+	p.check()
+	if len(p.errs) > 0 {
+		p.errs.sort()
+		return nil, p.errs
+	}
+	return p.config(), nil
+}
+
+// text reads all lines. A byte order mark and CR LF line ends are an editor's
+// doing and mean nothing.
+func (p *parser) text(text []byte) {
+	text = bytes.TrimPrefix(text, []byte("\ufeff"))
+	number := 0
+	for l := range strings.Lines(string(text)) {
+		number++
+		p.line(number, strings.TrimSuffix(strings.TrimSuffix(l, "\n"), "\r"))
+	}
+}
+
+// line reads one line.
+func (p *parser) line(number int, text string) {
+	l := newLine(p, number, text)
+	if len(l.words) == 0 || l.words[0].text[0] == '!' {
+		return
+	}
+	if i := strings.IndexFunc(text, isControl); i >= 0 {
+		p.report(word{text[i : i+1], number, i + 1}, "control character", "plain text", "")
+		return
+	}
+	l.no = l.optional("no")
+	first, _ := l.read()
+	c := p.find(first)
+	switch {
+	case c != nil:
+		p.run(c, first, l)
+	case p.ctx != inUnread:
+		p.unknown(first)
+	}
+}
+
+// isControl tells whether a byte can be part of no word: anything below space
+// but the tab, and DEL.
+func isControl(r rune) bool { return r < ' ' && r != '\t' || r == 0x7f }
+
+// find returns the command that a word is in the open contexts, innermost
+// first, nil if it is none.
+func (p *parser) find(w word) *command {
+	for ctx := p.ctx; ; ctx = around[ctx] {
+		for i := range commands {
+			if commands[i].in == ctx && w.is(commands[i].word) {
+				return &commands[i]
+			}
+		}
+		if ctx == atTop {
+			return nil
+		}
+	}
+}
+
+// run reads a line of a known command.
+func (p *parser) run(c *command, first word, l *line) {
+	if l.no && c.takes == plain {
+		p.report(l.words[0], "a policy file says what holds, it takes nothing back", "the "+c.word+" line left out", "")
+		return
+	}
+	p.ctx = c.in
+	if c.read == nil || !l.no && c.takes == negated {
+		p.report(first, unsupported, "", "")
+		switch c.in {
+		case atTop:
+			p.ctx = inUnread
+		case inMatch:
+			p.lastMap().lastMatch().action = first // it has one, if none of ours
+		}
+		return
+	}
+	c.read(p, l)
+}
+
+// unknown reports a first word that no open context knows. If it looks like the
+// start of another context, that one's lines are not read: they would be
+// reported as misplaced here.
+func (p *parser) unknown(w word) {
+	for _, c := range commands {
+		if w.is(c.word) {
+			p.report(w, "out of place", "it under "+headings[c.in], "")
+			return
+		}
+	}
+	var here, open []string
+	for ctx := p.ctx; ; ctx = around[ctx] {
+		for _, c := range commands {
+			if c.in == ctx {
+				open = append(open, c.word)
+				if ctx == p.ctx && c.read != nil {
+					here = append(here, c.word)
+				}
+			}
+		}
+		if ctx == atTop {
+			break
+		}
+	}
+	near := nearest(w.text, open)
+	p.report(w, "unknown command", oneOf(here), near)
+	top := func(c command) bool { return c.in == atTop && c.word == near }
+	if p.ctx == atTop || slices.ContainsFunc(commands, top) {
+		p.ctx = inUnread
+	}
+}
+
+// report notes an error at w.
+func (p *parser) report(w word, problem, want, near string) {
+	text := w.text
+	if text == "" {
+		text = "end of line"
+	}
+	p.errs = append(p.errs, &Error{p.file, w.line, w.col, text, problem, want, near})
+}
+
+// unexpected reports that w is not what was wanted; candidates are the words
+// that could have stood there.
+func (p *parser) unexpected(w word, want string, candidates []string) {
+	p.report(w, "unexpected", want, nearest(w.text, candidates))
+}
+
+// once reports a second thing of the same key and tells whether this is the
+// first.
+func (p *parser) once(key string, w word) bool {
+	if before, found := p.stated[key]; found {
+		p.report(w, fmt.Sprintf("stated twice, first in line %d", before.line), "", "")
+		return false
+	}
+	p.stated[key] = w
+	return true
+}
