@@ -4,33 +4,208 @@ import (
 	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/pkg/policy"
+	"github.com/smtpwall/smtpwall/pkg/smtp"
+	"github.com/smtpwall/smtpwall/pkg/stream"
+	"github.com/smtpwall/smtpwall/pkg/wire"
 )
 
 // Engine inspects the packets of one queue.
 type Engine struct {
-	opt Options
+	opt    Options
+	limits Limits
+	rules  *smtp.Rules
+
+	table     *flow.Table[session]
+	pool      *stream.Pool
+	assembler *stream.Assembler
+	holds     []heldUntil // soonest first
+	counters  Counters
+	nextConn  uint64
+
+	// Of the call under way.
+	now       time.Duration
+	out       []Decision
+	events    []Event
+	kills     []flow.Tuple
+	pkt       decoder
+	feed      feeding
+	ending    policy.Action // how the session being fed ends
+	endReason Reason
+	sink      func([]byte) // e.reassembled, made once
+	judgement smtp.Judge   // e as the dialogue's Judge, made once
 }
 
 // New returns an engine without connections.
-func New(opt Options) *Engine { return &Engine{opt: opt} }
+func New(opt Options) *Engine {
+	e := &Engine{opt: opt, limits: opt.Limits.withDefaults(), nextConn: opt.FirstConn}
+	if e.opt.Map == nil {
+		e.opt.Map = policy.Default().Classes[0].Map
+	}
+	if e.opt.ConnStep == 0 {
+		e.opt.ConnStep = 1
+	}
+	e.rules = e.opt.Map.Rules()
+	e.table = flow.NewTable[session](e.limits.Flows)
+	e.pool = stream.NewPool(e.limits.Ledger)
+	e.assembler = stream.NewAssembler()
+	e.counters.Matches = make([]uint64, len(e.opt.Map.Matches))
+	e.counters.Parameters = make([]uint64, policy.NumParameters)
+	e.sink = e.reassembled
+	e.judgement = (*judge)(e)
+	return e
+}
 
 // Process decides on p and on every held packet that p sets free. The slice is
 // valid until the next call.
-func (e *Engine) Process(p *Packet) []Decision { return nil }
+func (e *Engine) Process(p *Packet) []Decision {
+	e.begin(p.Time)
+	e.counters.Packets++
+	e.packet(p)
+	return e.out
+}
 
 // Tick decides what only time decides. Call it every 100 ms of packet time.
-func (e *Engine) Tick(now time.Duration) []Decision { return nil }
+func (e *Engine) Tick(now time.Duration) []Decision {
+	e.begin(now)
+	e.expireHolds()
+	for en := e.table.Expired(e.now); en != nil; en = e.table.Expired(e.now) {
+		e.expire(en)
+	}
+	return e.out
+}
 
 // Forget ends a connection that conntrack no longer knows.
-func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision { return nil }
+func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
+	e.begin(now)
+	en := e.table.Lookup(k.Key())
+	if en == nil {
+		return e.out
+	}
+	s := &en.Value
+	switch {
+	case s.phase == phaseDead: // our own kill: the tombstone stays
+	case s.phase == phaseDraining:
+		e.bury(en)
+	case e.now-s.started < settling && !s.torn:
+		// conntrack may mean an earlier connection of the same addresses.
+		e.table.SetTimer(en, flow.Greeting, e.now)
+	default:
+		e.teardown(s, TeardownTimeout, smtp.Client)
+		e.remove(en)
+	}
+	return e.out
+}
+
+// settling is how long after a SYN conntrack's word that a connection is gone
+// may still be about the one before it.
+const settling = 5 * time.Second
 
 // TakeEvents returns the events since the last call; the slice is valid until
 // the next call of any method.
-func (e *Engine) TakeEvents() []Event { return nil }
+func (e *Engine) TakeEvents() []Event {
+	events := e.events
+	e.events = e.events[:0]
+	return events
+}
 
 // TakeKills returns the connections whose conntrack entries are to be deleted;
 // valid until the next call of any method.
-func (e *Engine) TakeKills() []flow.Tuple { return nil }
+func (e *Engine) TakeKills() []flow.Tuple {
+	kills := e.kills
+	e.kills = e.kills[:0]
+	return kills
+}
 
 // Counters returns a copy.
-func (e *Engine) Counters() Counters { return Counters{} }
+func (e *Engine) Counters() Counters {
+	c := e.counters
+	c.Flows = uint64(e.table.Len())
+	c.LedgerBytes = uint64(e.pool.Used())
+	c.Matches = append([]uint64(nil), c.Matches...)
+	c.Parameters = append([]uint64(nil), c.Parameters...)
+	return c
+}
+
+// withDefaults fills in what is zero.
+func (l Limits) withDefaults() Limits {
+	for _, f := range []struct {
+		field *int
+		value int
+	}{
+		{&l.Flows, DefaultLimits.Flows},
+		{&l.HeldPerFlow, DefaultLimits.HeldPerFlow},
+		{&l.Held, DefaultLimits.Held},
+		{&l.LedgerPerFlow, DefaultLimits.LedgerPerFlow},
+		{&l.LedgerServer, DefaultLimits.LedgerServer},
+		{&l.Ledger, DefaultLimits.Ledger},
+		{&l.Events, DefaultLimits.Events},
+	} {
+		if *f.field == 0 {
+			*f.field = f.value
+		}
+	}
+	return l
+}
+
+// begin starts a call: packet time never runs backwards.
+func (e *Engine) begin(now time.Duration) {
+	e.now = max(e.now, now)
+	e.out = e.out[:0]
+}
+
+// accept lets p pass as it is, or edited.
+func (e *Engine) accept(p *Packet, edited bool, mark Mark) {
+	if edited {
+		wire.SetTCPChecksum(p.Data, e.pkt.header)
+		e.counters.Edited++
+	}
+	e.counters.Accepted++
+	e.out = append(e.out, Decision{ID: p.ID, Verdict: Accept, Mark: mark, Edited: edited, Data: p.Data})
+}
+
+// drop refuses p.
+func (e *Engine) drop(p *Packet, why Reason) {
+	e.counters.Drops[why]++
+	e.out = append(e.out, Decision{ID: p.ID, Verdict: Drop, Data: p.Data, Reason: why})
+}
+
+// packet finds the session of p and decides.
+func (e *Engine) packet(p *Packet) {
+	if !e.pkt.decode(p.Data) {
+		e.undecodable(p)
+		return
+	}
+	k := flow.KeyOf(e.pkt.src, e.pkt.dst)
+	en := e.table.Lookup(k)
+	if e.pkt.seg.Flags&(flow.SYN|flow.ACK) == flow.SYN && (en == nil || e.replaceable(en)) {
+		e.open(en, k, p)
+		return
+	}
+	if en == nil {
+		e.midstream(p)
+		return
+	}
+	e.session(en, p)
+}
+
+// undecodable decides on what is no TCP packet that can be read.
+func (e *Engine) undecodable(p *Packet) {
+	if e.opt.Undecided == UndecidedOpen {
+		e.accept(p, false, MarkNone)
+		return
+	}
+	e.drop(p, ReasonUndecodable)
+}
+
+// midstream decides on a packet of a connection whose start was not seen.
+func (e *Engine) midstream(p *Packet) {
+	switch {
+	case e.opt.Midstream == MidstreamBypass:
+		e.accept(p, false, MarkNone)
+	case e.opt.Midstream == MidstreamReset && e.pkt.seg.Flags&flow.RST == 0:
+		e.accept(p, false, MarkReset)
+	default:
+		e.drop(p, ReasonMidstream)
+	}
+}

@@ -1,0 +1,461 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/gopacket/layers"
+
+	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/pkg/policy"
+)
+
+const (
+	client = flow.Original
+	server = flow.Reply
+)
+
+func TestDialogueThroughPackets(t *testing.T) {
+	for _, addr := range []string{"4", "6"} {
+		t.Run(addr, func(t *testing.T) {
+			w := newWire(t, Options{})
+			if addr == "6" {
+				w = newWire6(t)
+			}
+			w.handshake()
+			w.talk(`
+				S: 220 mail2.example.net
+				C: EHLO a.example
+				S: 250-mx
+				S: 250-PIPELINING
+				S: 250 STARTTLS
+				C: STARTTLS
+				S: 500 what?
+				C: MAIL FROM:<a@b>
+				S: 250 ok
+				C: RCPT TO:<c<d@e>
+				S: 250 ok
+				C: DATA
+				S: 354 go`)
+			w.send(client, "Subject: hi\r\n\r\nhello\r\n.\r\n")
+			w.talk("S: 250 queued\nC: QUIT\nS: 221 bye")
+			w.want(client, "EHLO a.example\nXXXXXXXX\nMAIL FROM:<a@b>\nRCPT TO:<c d@e>\nDATA\nSubject: hi\n\nhello\n.\nQUIT\n")
+			w.want(server, "220 ****2************\n250-mx\n250-PIPELINING\n250 XXXXXXXA\n500 what?\n250 ok\n250 ok\n354 go\n250 queued\n221 bye\n")
+			w.fin(server)
+			w.fin(client)
+			w.done()
+			want := []string{"built", "match 7 ehlo-reply-parameter others@60", `unknown "STARTTLS"`, `replaced "RCPT TO:<c<d@e>"`, "teardown 1"}
+			if diff := cmp.Diff(want, w.log()); diff != "" {
+				t.Errorf("events (-want +got):\n%s", diff)
+			}
+			if len(w.drops) > 0 {
+				t.Errorf("drops: %v", w.drops)
+			}
+			if c := w.e.Counters(); c.LedgerBytes != 0 || c.Flows != 0 {
+				t.Errorf("left behind: %d ledger bytes, %d flows", c.LedgerBytes, c.Flows)
+			}
+		})
+	}
+}
+
+// What was edited once stays edited, whatever the borders of a retransmission.
+func TestRetransmissionCarriesTheEdit(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	line := "NOOP\r\nXCLIENT ADDR=1\r\nNOOP\r\n"
+	w.send(client, line)
+	masked := "NOOP\r\nXXXXXXXXXXXXXX\r\nNOOP\r\n"
+	w.got[client] = receiver{base: w.isn[client] + 1, data: map[uint32]byte{}} // the network lost all of it
+	for from := 0; from < len(line); from += 5 {
+		end := min(from+7, len(line)) // overlapping pieces
+		w.raw(client, w.at(client, from, line[from:end]))
+	}
+	w.want(client, strings.ReplaceAll(masked, "\r\n", "\n"))
+	w.got[client] = receiver{base: w.isn[client] + 1, data: map[uint32]byte{}}
+	w.sent[client] += len("QUIT\r\n")
+	d := w.raw(client, w.at(client, 0, line+"QUIT\r\n")) // old and new bytes in one segment
+	if d == nil || !d.Edited {
+		t.Fatalf("decision %+v", d)
+	}
+	w.want(client, strings.ReplaceAll(masked, "\r\n", "\n")+"QUIT\n")
+	w.raw(client, w.at(client, 8, "evil")) // different bytes at the same place
+	w.ack(client)
+	if c := w.e.Counters(); c.LedgerBytes > 256 {
+		t.Errorf("acknowledged bytes are kept: %d", c.LedgerBytes)
+	}
+	w.done()
+}
+
+func TestOutOfOrderIsHeld(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = len("NOOP\r\nXFOO\r\nQUIT\r\n")
+	if d := w.raw(client, w.at(client, 12, "QUIT\r\n")); d != nil {
+		t.Fatalf("a packet behind a gap was decided: %+v", d)
+	}
+	if d := w.raw(client, w.at(client, 6, "XFOO\r\n")); d != nil {
+		t.Fatalf("a packet behind a gap was decided: %+v", d)
+	}
+	w.raw(client, w.at(client, 0, "NOOP\r\n"))
+	w.want(client, "NOOP\nXXXX\nQUIT\n")
+	w.done()
+}
+
+func TestHoldTimesOut(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = 100
+	w.raw(client, w.at(client, 6, "XFOO\r\n"))
+	w.tick(holdTimeout - 10*time.Millisecond)
+	if len(w.drops) > 0 {
+		t.Fatal("dropped too early")
+	}
+	w.tick(10 * time.Millisecond)
+	if diff := cmp.Diff([]Reason{ReasonHoldTimeout}, w.drops); diff != "" {
+		t.Error(diff)
+	}
+	w.raw(client, w.at(client, 0, "NOOP\r\n"))
+	w.raw(client, w.at(client, 6, "XFOO\r\n")) // TCP sends it again
+	w.want(client, "NOOP\nXXXX\n")
+	w.done()
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	w := connect(t, Options{Limits: Limits{HeldPerFlow: 3}})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = 100
+	for i := range 4 {
+		w.raw(client, w.at(client, 6+i, "X"))
+	}
+	if diff := cmp.Diff([]Reason{ReasonHoldFull}, w.drops); diff != "" {
+		t.Error(diff)
+	}
+	w.done()
+}
+
+// Client bytes behind DATA wait for the reply, which says how to read them.
+func TestBytesBehindDATAWait(t *testing.T) {
+	for _, c := range []struct{ reply, server string }{
+		{"354 go", "DATA\nXFOO\n"},
+		{"503 no", "DATA\nXXXX\n"},
+	} {
+		w := connect(t, Options{})
+		w.talk("S: 220 x\nC: DATA")
+		if d := w.raw(client, w.at(client, 6, "XFOO\r\n")); d != nil {
+			t.Fatalf("decided before the reply: %+v", d)
+		}
+		w.talk("S: " + c.reply)
+		w.sent[client] += 6
+		w.want(client, c.server)
+		w.done()
+	}
+}
+
+func TestDropConnection(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: MAIL FROM:<a@b>")
+	d := w.send(client, "RCPT TO:<|x>\r\n")
+	if d == nil || d.Verdict != Drop || d.Reason != ReasonPolicy {
+		t.Fatalf("decision %+v", d)
+	}
+	if k := w.e.TakeKills(); len(k) > 0 {
+		t.Error("conntrack entry deleted while a reply is owed")
+	}
+	if d := w.raw(client, w.at(client, 0, "MAIL FROM:<a@b>\r\n")); d.Verdict != Accept {
+		t.Error("what the server was to get before is refused when it is repeated")
+	}
+	if d := w.send(client, "QUIT\r\n"); d.Verdict != Drop {
+		t.Error("new bytes passed")
+	}
+	w.sent[client] = len("MAIL FROM:<a@b>\r\n")
+	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept {
+		t.Errorf("an owed reply did not pass: %+v", d)
+	}
+	if k := w.e.TakeKills(); len(k) != 1 || k[0] != (flow.Tuple{Client: w.addr[0], Server: w.addr[1]}) {
+		t.Errorf("kills %v", k)
+	}
+	if d := w.send(server, "250 ok\r\n"); d.Verdict != Drop {
+		t.Error("a reply passed that nothing is owed for")
+	}
+	w.want(client, "MAIL FROM:<a@b>\n")
+	w.want(server, "220 *\n250 ok\n")
+	want := []string{"built", "parameter pipelining@17", `malicious "RCPT TO:<|"`, "teardown 4"}
+	if diff := cmp.Diff(want, w.log()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	// The tombstone gives way to a new connection.
+	w.isn[0] += 1000
+	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0]}); d.Verdict != Accept {
+		t.Error("a new SYN was refused")
+	}
+	w.done()
+}
+
+func TestReset(t *testing.T) {
+	cfg := mustParse(t, "match cmd line length gt 512\n  reset log")
+	w := connect(t, Options{Map: cfg})
+	w.talk("S: 220 x")
+	d := w.send(client, "NOOP "+strings.Repeat("a", 600)+"\r\n")
+	if d == nil || d.Verdict != Accept || !d.Edited || w.rsts != 1 {
+		t.Fatalf("no RST for the server: %+v, %d", d, w.rsts)
+	}
+	if d := w.raw(client, w.at(client, 0, "NOOP")); d.Mark != MarkReset {
+		t.Errorf("no RST for the client: %+v", d)
+	}
+	if k := w.e.TakeKills(); len(k) != 1 {
+		t.Errorf("kills %v", k)
+	}
+	if d := w.send(server, "500 x\r\n"); d.Verdict != Drop {
+		t.Error("a reply passed")
+	}
+	w.want(client, "")
+	if diff := cmp.Diff([]string{"built", "match 1 cmd line length gt 512@512", "teardown 5"}, w.log()); diff != "" {
+		t.Errorf("events (-want +got):\n%s", diff)
+	}
+	w.done()
+}
+
+func mustParse(t *testing.T, match string) *policy.Map {
+	t.Helper()
+	cfg, err := policy.Parse("test", []byte("policy-map type inspect esmtp m\n parameters\n  mask-banner\n  allow-tls action log\n "+match+
+		"\nclass-map c\n match queue 0\npolicy-map p\n class c\n  inspect esmtp m\nservice-policy p global\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return cfg.Classes[0].Map
+}
+
+func TestSTARTTLSOffloads(t *testing.T) {
+	w := connect(t, Options{Map: mustParse(t, "match ehlo-reply-parameter others\n  mask")})
+	w.talk("S: 220 x\nC: STARTTLS\nS: 220 go")
+	w.send(client, "\x16\x03\x01\x02\x00\x01hello")
+	if w.marks != 0 {
+		t.Error("offloaded before the ServerHello")
+	}
+	if d := w.send(server, "\x16\x03\x03\x00\x7a\x02hello"); d.Mark != MarkOffload {
+		t.Errorf("not offloaded: %+v", d)
+	}
+	if d := w.send(client, "RCPT TO:<|>\r\n"); d.Mark != MarkOffload || d.Edited {
+		t.Errorf("decision %+v", d)
+	}
+	if diff := cmp.Diff([]string{"built", "tls"}, w.log()); diff != "" {
+		t.Error(diff)
+	}
+	w.done()
+}
+
+func TestUndecided(t *testing.T) {
+	for _, open := range []Undecided{UndecidedClosed, UndecidedOpen} {
+		w := connect(t, Options{Undecided: open})
+		w.talk("S: 220 x\nC: NOOP\nS: 354 go")
+		w.send(client, "XFOO\r\n")
+		if open == UndecidedOpen {
+			w.want(server, "220 *\n354 go\n")
+			w.want(client, "NOOP\nXFOO\n")
+		} else {
+			w.want(server, "220 *\n")
+			w.want(client, "NOOP\n")
+		}
+		w.done()
+	}
+}
+
+func TestMidstream(t *testing.T) {
+	for m, want := range map[Midstream]Decision{
+		MidstreamReset:  {Verdict: Accept, Mark: MarkReset},
+		MidstreamBypass: {Verdict: Accept},
+		MidstreamDrop:   {Verdict: Drop, Reason: ReasonMidstream},
+	} {
+		w := newWire(t, Options{Midstream: m})
+		d := w.send(client, "QUIT\r\n")
+		if d.Verdict != want.Verdict || d.Mark != want.Mark || d.Reason != want.Reason {
+			t.Errorf("%d: decision %+v", m, d)
+		}
+	}
+}
+
+func TestTCPRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		dir  flow.Dir
+		seg  func(w *wireTest) segment
+		want Reason
+	}{
+		{"SYN with payload on a session", client, func(w *wireTest) segment {
+			return segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] + 500, payload: "EVIL"}
+		}, ReasonSYNPayload},
+		{"SYN on a session", client, func(w *wireTest) segment { return segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] + 500} }, ReasonDuplicateSYN},
+		{"SYN of the server", server, func(w *wireTest) segment { return segment{flags: layers.TCP{SYN: true}, seq: w.isn[1] + 9} }, ReasonNotSYN},
+		{"acknowledges what was not sent", client, func(w *wireTest) segment {
+			s := w.at(client, w.sent[0], "NOOP\r\n")
+			s.ack += 100
+			return s
+		}, ReasonInvalidACK},
+		{"RST before the window", client, func(w *wireTest) segment {
+			return segment{flags: layers.TCP{RST: true}, seq: w.isn[0] - 10}
+		}, ReasonInvalidRST},
+		{"FIN inside old bytes", client, func(w *wireTest) segment {
+			s := w.at(client, 0, "NO")
+			s.flags.FIN = true
+			return s
+		}, ReasonBeyondFIN},
+		{"no ACK", client, func(w *wireTest) segment {
+			s := w.at(client, w.sent[0], "NOOP\r\n")
+			s.flags.ACK = false
+			return s
+		}, ReasonNotSYN},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := connect(t, Options{})
+			w.talk("S: 220 x\nC: NOOP\nS: 250 ok")
+			d := w.raw(c.dir, c.seg(w))
+			if d == nil || d.Verdict != Drop || d.Reason != c.want {
+				t.Fatalf("decision %+v, want drop %v", d, c.want)
+			}
+			w.talk("C: XFOO") // the session is unharmed and inspected
+			w.want(client, "NOOP\nXXXX\n")
+			w.done()
+		})
+	}
+}
+
+// A RST that its receiver may refuse must not blind the inspection.
+func TestRSTDoesNotBlind(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nS: 250 ok")
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + uint32(w.sent[0])})
+	w.talk("C: XFOO")
+	w.want(client, "NOOP\nXXXX\n")
+	w.done()
+}
+
+func TestUrgentIsCleared(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x")
+	s := w.at(client, 0, "NOOP\r\n")
+	s.flags.URG, s.flags.Urgent = true, 3
+	w.sent[client] += 6
+	d := w.raw(client, s)
+	if !d.Edited || d.Data[20+tcpFlags]&flagURG != 0 || d.Data[20+tcpUrgent+1] != 0 {
+		t.Errorf("decision %+v", d)
+	}
+	w.done()
+}
+
+func TestSpoofedInterface(t *testing.T) {
+	w := newWire(t, Options{})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0], in: 1})
+	synAck := segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1, in: 1}
+	if d := w.raw(server, synAck); d.Reason != ReasonSpoofed {
+		t.Errorf("the client played the server: %+v", d)
+	}
+	synAck.in = 2
+	if d := w.raw(server, synAck); d.Verdict != Accept {
+		t.Errorf("the server's SYN-ACK: %+v", d)
+	}
+	s := w.at(server, 0, "220 x\r\n")
+	s.in = 1
+	if d := w.raw(server, s); d.Reason != ReasonSpoofed {
+		t.Errorf("the client played the server: %+v", d)
+	}
+	w.done()
+}
+
+func TestTableFull(t *testing.T) {
+	w := newWire(t, Options{Limits: Limits{Flows: 1}})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1})
+	w.addr[0] = netipMustParse("203.0.113.6:1000")
+	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Reason != ReasonTableFull {
+		t.Errorf("decision %+v", d)
+	}
+	w.tick(30 * time.Second) // the first one's handshake times out
+	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Verdict != Accept {
+		t.Errorf("decision %+v", d)
+	}
+	w.done()
+}
+
+func TestForget(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP")
+	k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
+	w.take(w.e.Forget(w.now, k), 0) // may be about an earlier connection
+	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept {
+		t.Errorf("decision %+v", d)
+	}
+	w.now += settling
+	w.take(w.e.Forget(w.now, k), 0)
+	if w.e.Counters().Flows != 0 {
+		t.Error("not forgotten")
+	}
+	if diff := cmp.Diff("teardown 7", w.log()[len(w.log())-1]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUndecodable(t *testing.T) {
+	good := newWire(t, Options{}).packet(client, segment{flags: layers.TCP{SYN: true}})
+	fragment := append([]byte(nil), good...)
+	fragment[6] = 0x20 // more fragments
+	for name, data := range map[string][]byte{
+		"empty": {}, "version 5": {0x50}, "cut": good[:len(good)-1], "longer than its length": append(append([]byte(nil), good...), 0),
+		"fragment": fragment, "header only": good[:20],
+	} {
+		e := New(Options{})
+		if d := e.Process(&Packet{ID: 7, Data: data}); len(d) != 1 || d[0].Verdict != Drop || d[0].Reason != ReasonUndecodable || d[0].ID != 7 {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+func TestLedgerOfRepliesForgets(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: HELP")
+	line := "214-" + strings.Repeat("x", 994) + "\r\n"
+	for range 100 { // no client bytes in between: pure ACKs do not come through the queue
+		if d := w.send(server, line); d.Verdict != Accept {
+			t.Fatalf("decision %+v", d)
+		}
+	}
+	if d := w.raw(server, w.at(server, w.sent[server]-3000, "evil")); !d.Edited {
+		t.Errorf("a conflicting retransmission passed: %+v", d)
+	}
+	if d := w.raw(server, w.at(server, 100, "evil")); d.Verdict != Drop || d.Reason != ReasonLedgerFull {
+		t.Errorf("bytes that are not kept any more: %+v", d)
+	}
+	w.done()
+}
+
+func TestProcessDoesNotAllocate(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: EHLO a\nS: 250 mx")
+	var p Packet
+	run := func(name string, f func()) {
+		t.Helper()
+		for range 5 {
+			f()
+		}
+		if n := testing.AllocsPerRun(200, f); n != 0 {
+			t.Errorf("%s: %v allocations", name, n)
+		}
+	}
+	exchange := func(command, reply string) func() {
+		bufs := [2][]byte{w.packet(client, w.at(client, 0, command)), w.packet(server, w.at(server, 0, reply))}
+		return func() {
+			for dir, buf := range bufs {
+				putSeq(buf, w.isn[dir]+1+uint32(w.sent[dir]), w.isn[1-dir]+1+uint32(w.sent[1-dir]))
+				w.sent[dir] += len([2]string{command, reply}[dir])
+				p = Packet{ID: 1, Time: w.now, Data: buf}
+				if ds := w.e.Process(&p); len(ds) != 1 || ds[0].Verdict != Accept {
+					t.Fatalf("decisions %+v", ds)
+				}
+			}
+		}
+	}
+	run("a command and its reply", exchange("VRFY someone@example.net\r\n", "250 2.1.5 Ok\r\n"))
+	w.talk("C: DATA\nS: 354 go")
+	w.send(client, "A: b\r\n\r\n")
+	run("a body segment and its ACK", exchange(strings.Repeat(strings.Repeat("A", 76)+"\r\n", 18), ""))
+}

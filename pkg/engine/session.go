@@ -1,0 +1,86 @@
+package engine
+
+import (
+	"time"
+
+	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/pkg/smtp"
+	"github.com/smtpwall/smtpwall/pkg/stream"
+)
+
+// phase is what is done with the packets of a session.
+type phase uint8
+
+const (
+	phaseLive     phase = iota // judged
+	phaseDraining              // ended by the client's bytes: owed replies pass, nothing new goes to the server
+	phaseDead                  // ended: a tombstone that refuses what still comes
+	phaseBypass                // passes unjudged: encrypted, or --undecided open
+)
+
+// session is one connection.
+type session struct {
+	conn     Conn
+	started  time.Duration
+	bytes    uint64 // payload octets forwarded
+	tcb      flow.TCB
+	phase    phase
+	built    bool      // EventBuilt was given
+	torn     bool      // EventTeardown was given
+	fins     [2]bool   // phaseBypass: FINs seen
+	refuse   [2]bool   // phaseDead: the sender of this direction gets a RST
+	unowed   int       // phaseDraining: commands in the dialogue's queue that never reached the server
+	iface    [2]uint32 // where the packets of each direction come in; 0 is unknown
+	ledger   [2]stream.Ledger
+	hold     [2]stream.Hold[held]
+	dialogue smtp.Dialogue
+}
+
+// entry is a session in the table.
+type entry = flow.Entry[session]
+
+// held is a packet that waits for its decision.
+type held struct {
+	packet Packet
+	since  time.Duration
+}
+
+// holdTimeout is how long a packet waits for the gap before it, or for the reply
+// that says how to read it (the ASA's queue-limit time-out).
+const holdTimeout = 4 * time.Second
+
+// heldUntil is an entry of the queue that drops held packets in time. The packet
+// may have been decided since.
+type heldUntil struct {
+	entry    *entry
+	dir      flow.Dir
+	id       uint32
+	deadline time.Duration
+}
+
+// ledgerLimit is the bound of the ledger of direction d.
+func (e *Engine) ledgerLimit(d flow.Dir) int {
+	if d == flow.Original {
+		return e.limits.LedgerPerFlow
+	}
+	return e.limits.LedgerServer
+}
+
+// tuple names the session for conntrack.
+func (s *session) tuple() flow.Tuple {
+	return flow.Tuple{Client: s.conn.Client.AddrPort, Server: s.conn.Server.AddrPort}
+}
+
+// spoofed reports whether a packet of direction d that came in by interface in
+// was not sent by that side: nobody may play the other end. Until the SYN-ACK
+// has shown the server's interface, only the client's is known.
+func (s *session) spoofed(d flow.Dir, in uint32) bool {
+	pinned := s.iface[d]
+	if in == 0 {
+		return false
+	}
+	if pinned == 0 {
+		return in == s.iface[d.Other()] && in != s.conn.Server.Interface
+	}
+	return in != pinned
+}
