@@ -1,0 +1,44 @@
+# smtpwall: `make help` lists the targets.
+export CGO_ENABLED := 0
+SHELL := /bin/bash
+.DELETE_ON_ERROR:
+.PHONY: help build demo test unit lint fuzz bench test-netns test-vm deps deps-vm
+
+FUZZTIME ?= 30s
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+build: ## one static binary: bin/smtpwall
+	go build -trimpath -o bin/smtpwall ./cmd/smtpwall
+
+demo: deps build ## mail through the firewall in three namespaces, explained (root)
+	bin/smtpwall lab --nft nft
+
+test: deps deps-vm lint build unit test-netns test-vm ## everything but the bench (root)
+
+lint: ## gofmt, go vet, staticcheck
+	@test -z "$$(gofmt -l cmd pkg test)" || { gofmt -l cmd pkg test; echo "not gofmt-ed"; exit 1; }
+	go vet ./...
+	go tool staticcheck ./...
+
+unit: ## unit, replay and architecture tests, fuzz seeds
+	go test $$(go list ./... | grep -v -e /test/netns -e /test/vm)
+
+fuzz: ## every fuzz target for FUZZTIME each
+	scripts/fuzz.sh $(FUZZTIME)
+
+bench: build ## packet and body benchmarks
+	go test -run '^$$' -bench . -benchmem ./pkg/...
+
+test-netns: build ## the kernel's queue, real MTAs, three namespaces (root)
+	go test -count=1 ./test/netns/
+
+test-vm: build ## a stock Debian kernel in QEMU loads the shipped files (root)
+	go test -count=1 -v -timeout 20m ./test/vm/
+
+deps: ## install the Debian packages that demo and test need
+	scripts/install-packages.sh scripts/packages.txt
+
+deps-vm: ## install the Debian packages that test-vm needs
+	scripts/install-packages.sh scripts/vm-packages.txt
