@@ -1,0 +1,219 @@
+// Package audit turns the engine's events into records: the ASA's syslog text,
+// ready for the parsers that already read it, or JSON.
+//
+// It may be imported from level 4 up. It must never write a record anywhere,
+// read a clock or start a goroutine: sinks are pkg/syslog's.
+//
+// # ASA text
+//
+// A record is one line, framed as an ASA sends it to a syslog server:
+//
+//	<PRI>Nov 23 2026 13:03:01 fw1 : %SMTPWALL-6-302013: text
+//
+// PRI is 160 (facility local4) plus the severity. Without Options.Host the host
+// name and its space are left out: "13:03:01: %SMTPWALL-...". The texts are the
+// ASA's, to the letter, followed in 108002 to 108005 by an explanation of ours
+// in one pair of parentheses at the very end, where existing parsers read free
+// text:
+//
+//	...; matched Class 4: header line length gt 998 (offset 1234, 1021 > 998, "X-Long: aaa")
+//
+// It holds the offset of the byte that decided, counted from the first payload
+// byte of its side; the value reached and the bound, where there is one; and the
+// peer's bytes between quotes, unless the text before has them. It always comes
+// last, so that a peer who writes parentheses of its own cannot move it.
+//
+// Bytes of a peer appear as they came if they are printable ASCII; all others,
+// the quote and the backslash are written \r, \n, \t, \", \\ or \xNN, so that a
+// record never holds a line end and no record can forge another. They are cut at
+// MaxText bytes, and the cut is shown as "...".
+//
+// # JSON
+//
+// One object a record, on one line. The fields, in this order; those without a
+// value are left out:
+//
+//	time              RFC 3339 with microseconds
+//	host              Options.Host
+//	id, severity      of the ASA's message: 108004, 4
+//	event             built, teardown, terminated, match, parameter, replaced,
+//	                  malicious, unknown-command, tls-started, notice, undecided
+//	connection        number of the connection, the same in all its records
+//	direction         inbound or outbound
+//	client, client_port, client_interface
+//	server, server_port, server_interface
+//	side              request (the client's bytes) or response (the server's)
+//	action            mask, drop-connection, reset; absent: none was taken
+//	class             number of the match line in its map, from 1
+//	rule              "header line length gt 998", "bare-newline"
+//	detail            one sentence
+//	offset            of the byte that decided, from 0
+//	limit, value      the bound and what was reached
+//	text              the peer's bytes, escaped as in the ASA text
+//	duration          seconds (teardown)
+//	bytes             payload bytes forwarded, both directions (teardown)
+//	reason            of 302014 or 507003
+//	message           the ASA text
+//	repeated          how many records like this one were suppressed before it
+package audit
+
+import (
+	"net/netip"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/smtpwall/smtpwall/pkg/engine"
+)
+
+// Format is the language of a record.
+type Format uint8
+
+// The formats of --audit-format.
+const (
+	ASA Format = iota
+	JSON
+)
+
+// ParseFormat reads the value of --audit-format.
+func ParseFormat(s string) (Format, bool) {
+	switch s {
+	case "asa":
+		return ASA, true
+	case "json":
+		return JSON, true
+	}
+	return ASA, false
+}
+
+// DefaultTag stands where an ASA writes "ASA".
+const DefaultTag = "SMTPWALL"
+
+// Options is how a Formatter writes.
+type Options struct {
+	Format Format
+	Tag    string // DefaultTag if empty; "ASA" for parsers that know nothing else
+	Host   string // name of this box; empty: left out
+	// Interface names an interface by its index, as the operator calls it
+	// (nameif, or the kernel's name); nil or an empty answer means "unknown".
+	Interface func(index uint32) string
+	// Wall is the wall time of an Event.Time. Its location is the one records
+	// are written in. The caller answers it afresh for every record, so that a
+	// clock set after the start does not leave a wrong time in all records.
+	Wall func(time.Duration) time.Time
+}
+
+// Severity is a syslog severity: 0 is the worst, 7 debugging.
+type Severity uint8
+
+// local4 is the facility an ASA logs to by default.
+const local4 = 20
+
+// PRI is the priority value of RFC 3164 4.1.1 with facility local4.
+func (s Severity) PRI() int { return local4*8 + int(s) }
+
+// Key says which records repeat each other. A connection's own records carry
+// its number and so never repeat.
+type Key struct {
+	ID     int
+	Rule   string
+	Client netip.Addr
+	Conn   uint64
+}
+
+// Record is one line of the audit trail.
+type Record struct {
+	ID       int // 302013
+	Severity Severity
+	Time     time.Time // wall time
+	Key      Key
+	Body     string // "%SMTPWALL-6-302013: text", or a JSON object; no line end
+	head     string // what ASA text puts before Body; empty for JSON
+}
+
+// Line is the whole record as a file holds it, without a line end.
+func (r Record) Line() string { return r.head + r.Body }
+
+// Repeat returns r saying that n records like it were left out before it.
+func (r Record) Repeat(n uint64) Record {
+	count := strconv.FormatUint(n, 10)
+	if object, ok := strings.CutSuffix(r.Body, "}"); ok && strings.HasPrefix(r.Body, "{") {
+		r.Body = object + `,"repeated":` + count + "}"
+	} else {
+		r.Body += " (repeated " + count + ")"
+	}
+	return r
+}
+
+// Formatter makes records of events. It keeps nothing between calls.
+type Formatter struct {
+	opt Options
+}
+
+// New returns a Formatter. Tag and Host are cut down to the characters that the
+// record's grammar leaves free.
+func New(opt Options) *Formatter {
+	opt.Tag = keep(opt.Tag, "_")
+	if opt.Tag == "" {
+		opt.Tag = DefaultTag
+	}
+	opt.Host = keep(opt.Host, "_-.")
+	return &Formatter{opt: opt}
+}
+
+// Records returns the records of an event, oldest first: usually one, none for
+// a finding whose action does not say `log`.
+func (f *Formatter) Records(e *engine.Event) []Record {
+	var out []Record
+	for _, m := range f.messages(e) {
+		out = append(out, f.record(e, m))
+	}
+	return out
+}
+
+// record frames one message.
+func (f *Formatter) record(e *engine.Event, m message) Record {
+	r := Record{ID: m.id, Severity: m.severity, Key: key(e, m)}
+	if f.opt.Wall != nil {
+		r.Time = f.opt.Wall(e.Time)
+	}
+	if f.opt.Format == JSON {
+		r.Body = f.object(e, m, r.Time)
+		return r
+	}
+	r.head = "<" + strconv.Itoa(m.severity.PRI()) + ">" + r.Time.Format("Jan 02 2006 15:04:05")
+	if f.opt.Host != "" {
+		r.head += " " + f.opt.Host + " "
+	}
+	r.head += ": "
+	r.Body = "%" + f.opt.Tag + "-" + strconv.Itoa(int(m.severity)) + "-" + strconv.Itoa(m.id) + ": " + m.text
+	return r
+}
+
+// key tells which records repeat each other: findings by rule and client, since
+// a client can make as many as it likes on as many connections as it likes.
+func key(e *engine.Event, m message) Key {
+	k := Key{ID: m.id, Rule: e.Rule, Client: e.Conn.Client.Addr().Unmap()}
+	switch e.Kind {
+	case engine.EventBuilt, engine.EventTeardown, engine.EventTLSStarted:
+		k.Conn = e.Conn.ID + 1 // 0 means none
+	case engine.EventNotice, engine.EventUndecided:
+		k.Rule += "\x00" + e.Detail
+	}
+	return k
+}
+
+// keep drops every byte of s that is neither a letter, a digit nor one of also.
+func keep(s, also string) string {
+	return strings.Map(func(r rune) rune {
+		if isAlphanumeric(r) || strings.ContainsRune(also, r) {
+			return r
+		}
+		return -1
+	}, s)
+}
+
+// isAlphanumeric is true for the ASCII letters and digits.
+func isAlphanumeric(r rune) bool {
+	return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9'
+}

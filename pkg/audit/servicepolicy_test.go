@@ -1,0 +1,114 @@
+package audit
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/policy"
+)
+
+// sample is the screen of asa.md 4.1.
+const sample = `Global policy:
+  Service-policy: global_policy
+    Class-map: inspection_default
+      Inspect: esmtp _default_esmtp_map, packet 104468, drop 0, reset-drop 0
+        mask-banner, count 639
+        match cmd line length gt 512
+          drop-connection log, packet 0
+        match cmd RCPT count gt 100
+          drop-connection log, packet 0
+        match body line length gt 998
+          log, packet 0
+        match header line length gt 998
+          drop-connection log, packet 41
+        match sender-address length gt 320
+          drop-connection log, packet 0
+        match MIME filename length gt 255
+          drop-connection log, packet 0
+        match ehlo-reply-parameter others
+          mask, packet 2555
+`
+
+// sampleCounters are the ones on that screen; 41 connections ended by a match
+// leave packets behind that are not counted under drop.
+func sampleCounters() engine.Counters {
+	c := engine.Counters{Packets: 104468, Banners: 639, Matches: []uint64{0, 0, 0, 41, 0, 0, 2555}}
+	c.Drops[engine.ReasonPolicy], c.Drops[engine.ReasonEnded] = 41, 200
+	return c
+}
+
+// TestServicePolicy prints the ASA's own screen.
+func TestServicePolicy(t *testing.T) {
+	var b strings.Builder
+	if err := ServicePolicy(&b, policy.Default(), []engine.Counters{sampleCounters()}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(sample, b.String()); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestServicePolicyOurs: lines of ours appear once they counted, other drops
+// and resets have their place.
+func TestServicePolicyOurs(t *testing.T) {
+	c := engine.Counters{Packets: 9, EndedByRST: 2, UnknownCommands: 3, Parameters: []uint64{5, 0, 0, 0}}
+	c.Drops[engine.ReasonSpoofed], c.Drops[engine.ReasonPolicy] = 4, 1
+	var b strings.Builder
+	if err := ServicePolicy(&b, policy.Default(), []engine.Counters{c}); err != nil {
+		t.Fatal(err)
+	}
+	want := []string{
+		"      Inspect: esmtp _default_esmtp_map, packet 9, drop 4, reset-drop 2",
+		"        mask-banner, count 0",
+		"        bare-newline drop-connection log, count 5",
+		"        unknown-command, count 3",
+		"        match cmd line length gt 512",
+		"          drop-connection log, packet 0",
+	}
+	got := strings.Split(b.String(), "\n")[3:9]
+	if diff := cmp.Diff(want, got); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestReport: JSON lists every line, counted or not, and a class without
+// counters is all zero.
+func TestReport(t *testing.T) {
+	got := Report(policy.Default(), nil)
+	if len(got) != 1 {
+		t.Fatalf("%d classes, want 1", len(got))
+	}
+	var lines []string
+	for _, l := range got[0].Lines {
+		if l.Count != 0 {
+			t.Errorf("%s counted %d", l.Line, l.Count)
+		}
+		lines = append(lines, l.Line)
+	}
+	want := []string{"mask-banner", "bare-newline drop-connection log", "pipelining allow log", "tls-injection drop-connection log",
+		"auth-line-length 12288", "unknown-command", "address-character", "address-pipe", "undecided",
+		"match cmd line length gt 512", "match cmd RCPT count gt 100", "match body line length gt 998", "match header line length gt 998",
+		"match sender-address length gt 320", "match MIME filename length gt 255", "match ehlo-reply-parameter others"}
+	if diff := cmp.Diff(want, lines); diff != "" {
+		t.Error(diff)
+	}
+}
+
+// TestSum: every field is added, slices of different length too, and nothing
+// that was summed is written to.
+func TestSum(t *testing.T) {
+	a := engine.Counters{Packets: 1, Matches: []uint64{1}, Parameters: []uint64{4, 5}}
+	b := engine.Counters{Packets: 2, EventsLost: 9, Matches: []uint64{10, 20}}
+	a.Drops[engine.ReasonEnded], b.Drops[engine.ReasonEnded] = 3, 4
+	want := engine.Counters{Packets: 3, EventsLost: 9, Matches: []uint64{11, 20}, Parameters: []uint64{4, 5}}
+	want.Drops[engine.ReasonEnded] = 7
+	if diff := cmp.Diff(want, Sum(a, b)); diff != "" {
+		t.Error(diff)
+	}
+	if a.Matches[0] != 1 || a.Parameters[0] != 4 {
+		t.Errorf("a was changed: %+v", a)
+	}
+}
