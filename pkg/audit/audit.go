@@ -12,7 +12,7 @@
 //
 // PRI is 160 (facility local4) plus the severity. Without Options.Host the host
 // name and its space are left out: "13:03:01: %SMTPWALL-...". The texts are the
-// ASA's, to the letter, followed in 108002 to 108005 by an explanation of ours
+// ASA's, to the letter, followed in 108002 to 108005 and 507003 by an explanation of ours
 // in one pair of parentheses at the very end, where existing parsers read free
 // text:
 //

@@ -72,6 +72,14 @@ func TestASA(t *testing.T) {
 			Duration: 25*time.Hour + 2*time.Second, Bytes: 141}, []string{
 			"<164>Nov 23 2025 13:03:01 fw1 : %ASA-4-507003: tcp flow from " + in + " terminated by inspection engine, reason - inspector disconnected, dropped packet.",
 			"<166>Nov 23 2025 13:03:01 fw1 : %ASA-6-302014: Teardown TCP connection 42 for " + in + " duration 25:00:02 bytes 141 Flow closed by inspection"}},
+		{"teardown by drop-connection that names its rule", engine.Event{Kind: engine.EventTeardown, Conn: inbound, Teardown: engine.TeardownInspection,
+			Class: 4, Rule: "header line length gt 998", Offset: 1234, Limit: 998, Value: 999}, []string{
+			"<164>Nov 23 2025 13:03:01 fw1 : %ASA-4-507003: tcp flow from " + in + " terminated by inspection engine, reason - inspector disconnected, dropped packet. (header line length gt 998, offset 1234, 999 > 998)",
+			"<166>Nov 23 2025 13:03:01 fw1 : %ASA-6-302014: Teardown TCP connection 42 for " + in + " duration 0:00:00 bytes 0 Flow closed by inspection"}},
+		{"a RST of the outside", engine.Event{Kind: engine.EventTeardown, Conn: inbound, Teardown: engine.TeardownReset}, []string{
+			"<166>Nov 23 2025 13:03:01 fw1 : %ASA-6-302014: Teardown TCP connection 42 for " + in + " duration 0:00:00 bytes 0 TCP Reset-O"}},
+		{"a RST of the inside", engine.Event{Kind: engine.EventTeardown, Conn: inbound, Side: smtp.Server, Teardown: engine.TeardownReset}, []string{
+			"<166>Nov 23 2025 13:03:01 fw1 : %ASA-6-302014: Teardown TCP connection 42 for " + in + " duration 0:00:00 bytes 0 TCP Reset-I"}},
 		{"teardown by reset, the server's bytes did it", engine.Event{Kind: engine.EventTeardown, Conn: inbound, Side: smtp.Server,
 			Teardown: engine.TeardownAppliance, Duration: -time.Second}, []string{
 			"<164>Nov 23 2025 13:03:01 fw1 : %ASA-4-507003: tcp flow from " + out + " terminated by inspection engine, reason - inspector drop reset.",
@@ -136,10 +144,10 @@ func TestASA(t *testing.T) {
 
 // TestTeardownReasons: none may hold a colon (asa.md 3.6).
 func TestTeardownReasons(t *testing.T) {
-	want := []string{"Unknown", "TCP FINs", "TCP Reset-O", "TCP Reset-I", "Flow closed by inspection",
+	want := []string{"Unknown", "TCP FINs", "TCP Reset-I", "Flow closed by inspection",
 		"TCP Reset-APPLIANCE", "SYN Timeout", "Conn-timeout", "Unknown", "Unknown"}
 	for i, w := range want {
-		if got := teardownReason(engine.Teardown(i)); got != w {
+		if got := teardownReason(engine.Teardown(i), false); got != w {
 			t.Errorf("reason %d: %q, want %q", i, got, w)
 		}
 	}

@@ -56,6 +56,9 @@ func (f *Formatter) object(e *engine.Event, m message, wall time.Time) string {
 	case engine.EventTeardown:
 		seconds := max(e.Duration, 0).Seconds()
 		o.Duration, o.Bytes = &seconds, &e.Bytes
+		if e.Rule != "" {
+			o.Offset = &e.Offset
+		}
 	case engine.EventBuilt, engine.EventTLSStarted:
 	default:
 		o.Side, o.Offset = side(e.Side), &e.Offset

@@ -182,7 +182,8 @@ func (f *Formatter) built(e *engine.Event) string {
 // teardown is 302014, after 507003 if the inspection ended the flow.
 func (f *Formatter) teardown(e *engine.Event) []message {
 	outside, inside, _ := f.orient(e)
-	reason := teardownReason(e.Teardown)
+	from, _ := ends(e)
+	reason := teardownReason(e.Teardown, from == outside)
 	text := fmt.Sprintf("Teardown TCP connection %d for %s to %s duration %s bytes %d %s", e.Conn.ID,
 		f.endpoint(outside), f.endpoint(inside), hms(e.Duration), e.Bytes, reason)
 	closed := message{302014, 6, "teardown", text, reason}
@@ -196,18 +197,28 @@ func (f *Formatter) teardown(e *engine.Event) []message {
 // terminated is the body of 507003.
 func (f *Formatter) terminated(e *engine.Event, why string) string {
 	from, to := ends(e)
-	return "tcp flow from " + f.endpoint(from) + " to " + f.endpoint(to) + " terminated by inspection engine, reason - " + why
+	return "tcp flow from " + f.endpoint(from) + " to " + f.endpoint(to) + " terminated by inspection engine, reason - " + why + cause(e)
 }
 
-// teardownReason is the ASA's word in 302014; none holds a colon. It has no word
-// for a connection whose addresses a new SYN took over.
-func teardownReason(t engine.Teardown) string {
+// cause is our parenthesis at the end of 507003: the rule that ended the flow.
+func cause(e *engine.Event) string {
+	if e.Rule == "" {
+		return ""
+	}
+	return strings.Replace(explain(e), "(", "("+clean(e.Rule)+", ", 1)
+}
+
+// teardownReason is the ASA's word in 302014; none holds a colon. outside tells
+// whether the end that closed is the lower-security one. The ASA has no word for
+// a connection whose addresses a new SYN took over.
+func teardownReason(t engine.Teardown, outside bool) string {
 	switch t {
 	case engine.TeardownFINs:
 		return "TCP FINs"
-	case engine.TeardownResetO:
-		return "TCP Reset-O"
-	case engine.TeardownResetI:
+	case engine.TeardownReset:
+		if outside {
+			return "TCP Reset-O"
+		}
 		return "TCP Reset-I"
 	case engine.TeardownInspection:
 		return "Flow closed by inspection"

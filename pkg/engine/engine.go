@@ -30,8 +30,8 @@ type Engine struct {
 	kills     []flow.Tuple
 	pkt       decoder
 	feed      feeding
-	ending    policy.Action // how the session being fed ends
-	endReason Reason
+	ending    Event        // what ended the session being fed
+	endReason Reason       // of the packet that it ended with
 	sink      func([]byte) // e.reassembled, made once
 	judgement smtp.Judge   // e as the dialogue's Judge, made once
 }

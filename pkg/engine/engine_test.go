@@ -181,7 +181,7 @@ func TestDropConnection(t *testing.T) {
 	}
 	w.want(client, "MAIL FROM:<a@b>\n")
 	w.want(server, "220 *\n250 ok\n")
-	want := []string{"built", "parameter pipelining@17", `malicious "RCPT TO:<|"`, "teardown 4"}
+	want := []string{"built", "parameter pipelining@17", `malicious "RCPT TO:<|"`, "teardown 3"}
 	if diff := cmp.Diff(want, w.log()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
@@ -211,7 +211,7 @@ func TestReset(t *testing.T) {
 		t.Error("a reply passed")
 	}
 	w.want(client, "")
-	if diff := cmp.Diff([]string{"built", "match 1 cmd line length gt 512@512", "teardown 5"}, w.log()); diff != "" {
+	if diff := cmp.Diff([]string{"built", "match 1 cmd line length gt 512@512", "teardown 4"}, w.log()); diff != "" {
 		t.Errorf("events (-want +got):\n%s", diff)
 	}
 	w.done()
@@ -390,7 +390,7 @@ func TestForget(t *testing.T) {
 	if w.e.Counters().Flows != 0 {
 		t.Error("not forgotten")
 	}
-	if diff := cmp.Diff("teardown 7", w.log()[len(w.log())-1]); diff != "" {
+	if diff := cmp.Diff("teardown 6", w.log()[len(w.log())-1]); diff != "" {
 		t.Error(diff)
 	}
 }

@@ -33,8 +33,7 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 		e.fact(f, Event{Kind: EventReplaced, Do: policy.Do{Action: policy.Mask, Log: true}})
 	case smtp.KindPipe:
 		e.counters.PipesEnded++
-		e.fact(f, Event{Kind: EventMalicious, Do: policy.Do{Action: policy.DropConnection, Log: true}})
-		return e.ends(policy.DropConnection, ReasonPolicy)
+		return e.ends(ReasonPolicy, e.fact(f, Event{Kind: EventMalicious, Rule: "address-pipe", Do: dropAndLog}))
 	case smtp.KindBareNewline:
 		return e.parameter(f, policy.BareNewline, m.BareNewline, "a CR or LF that is no part of CR LF in a command")
 	case smtp.KindDotLine:
@@ -77,12 +76,13 @@ func (e *Engine) matched(f smtp.Fact, classes []int) smtp.Action {
 	for _, i := range classes {
 		match := &e.opt.Map.Matches[i]
 		e.counters.Matches[i]++
-		if !f.Repeat {
-			e.fact(f, Event{Kind: EventMatch, Class: i + 1, Rule: match.String(), Do: match.Do})
+		if f.Repeat && match.Do.Action == policy.NoAction {
+			continue
 		}
+		ev := e.fact(f, Event{Kind: EventMatch, Class: i + 1, Rule: match.String(), Do: match.Do})
 		switch match.Do.Action {
 		case policy.DropConnection, policy.Reset:
-			return e.ends(match.Do.Action, ReasonPolicy)
+			return e.ends(ReasonPolicy, ev)
 		case policy.Mask:
 			action = smtp.Mask
 		}
@@ -93,10 +93,10 @@ func (e *Engine) matched(f smtp.Fact, classes []int) smtp.Action {
 // parameter applies a parameter of the map to a fact.
 func (e *Engine) parameter(f smtp.Fact, p policy.Parameter, do policy.Do, detail string) smtp.Action {
 	e.counters.Parameters[p]++
-	e.fact(f, Event{Kind: EventParameter, Rule: p.String(), Do: do, Detail: detail})
+	ev := e.fact(f, Event{Kind: EventParameter, Rule: p.String(), Do: do, Detail: detail})
 	switch do.Action {
 	case policy.DropConnection, policy.Reset:
-		return e.ends(do.Action, ReasonPolicy)
+		return e.ends(ReasonPolicy, ev)
 	case policy.Mask:
 		return smtp.Mask
 	}
@@ -111,26 +111,28 @@ func (e *Engine) undecided(f smtp.Fact, detail string) smtp.Action {
 	if e.opt.Undecided == UndecidedOpen {
 		do.Action = policy.NoAction
 	}
-	e.fact(f, Event{Kind: EventUndecided, Do: do, Detail: detail})
+	ev := e.fact(f, Event{Kind: EventUndecided, Rule: "undecided", Do: do, Detail: detail})
 	if e.opt.Undecided == UndecidedOpen {
 		e.startBypass(e.feed.entry)
 		return smtp.Pass
 	}
-	return e.ends(policy.DropConnection, ReasonUndecided)
+	return e.ends(ReasonUndecided, ev)
 }
 
-// ends notes how the session ends.
-func (e *Engine) ends(a policy.Action, why Reason) smtp.Action {
-	e.ending, e.endReason = a, why
+// ends notes that the session ends, and why.
+func (e *Engine) ends(why Reason, cause Event) smtp.Action {
+	e.ending, e.endReason = cause, why
 	return smtp.End
 }
 
-// fact gives an event about a fact of the session that is being fed.
-func (e *Engine) fact(f smtp.Fact, ev Event) {
+// fact gives an event about a fact of the session that is being fed, and returns
+// it.
+func (e *Engine) fact(f smtp.Fact, ev Event) Event {
 	ev.Conn = e.feed.entry.Value.conn
 	ev.Side, ev.Offset, ev.Limit, ev.Value = f.Side, f.Offset, f.Limit, f.Value
 	ev.Text = string(f.Text)
 	e.emit(ev)
+	return ev
 }
 
 // emit gives an event to the caller. When nobody takes them, they are counted.
@@ -149,9 +151,17 @@ func (e *Engine) teardown(s *session, why Teardown, side smtp.Side) {
 		return
 	}
 	s.torn = true
-	if s.built || why == TeardownSYNTimeout {
-		e.emit(Event{Kind: EventTeardown, Conn: s.conn, Side: side, Duration: e.now - s.started, Bytes: s.bytes, Teardown: why})
+	if !s.built && why != TeardownSYNTimeout {
+		return
 	}
+	ev := Event{}
+	if why == TeardownInspection || why == TeardownAppliance {
+		ev = e.ending
+		ev.Do, ev.Text = policy.Do{}, ""
+	}
+	ev.Kind, ev.Conn, ev.Side, ev.Teardown = EventTeardown, s.conn, side, why
+	ev.Duration, ev.Bytes = e.now-s.started, s.bytes
+	e.emit(ev)
 }
 
 // closeAssembler makes the assembler forget the direction from src to dst.

@@ -93,11 +93,7 @@ func (e *Engine) finished(en *entry) {
 // nothing passes unseen.
 func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
-	why := TeardownResetO
-	if dir == flow.Reply {
-		why = TeardownResetI
-	}
-	e.teardown(s, why, smtp.Side(dir))
+	e.teardown(s, TeardownReset, smtp.Side(dir))
 	e.table.SetTimer(en, flow.Closing, e.now)
 	e.accept(p, e.pkt.clearUrgent(p.Data), MarkNone)
 }
@@ -107,9 +103,7 @@ func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
 func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 	s := &en.Value
 	e.dropHeld(en, ReasonEnded)
-	action, why := e.ending, e.endReason
-	e.ending, e.endReason = policy.NoAction, ReasonNone
-	if action == policy.Reset {
+	if e.ending.Do.Action == policy.Reset {
 		e.teardown(s, TeardownAppliance, smtp.Side(dir))
 		e.counters.EndedByRST++
 		s.refuse[dir] = true
@@ -120,7 +114,7 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 	}
 	e.teardown(s, TeardownInspection, smtp.Side(dir))
 	e.counters.EndedByDrop++
-	e.drop(p, why)
+	e.drop(p, e.endReason)
 	if dir == flow.Original && owed > 0 {
 		s.phase, s.unowed = phaseDraining, s.dialogue.Owed()-owed
 		e.table.SetTimer(en, flow.Draining, e.now)
@@ -185,7 +179,7 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 	e.accept(p, false, MarkOffload)
 	switch {
 	case e.pkt.seg.Flags&flow.RST != 0:
-		e.teardown(s, TeardownResetO+Teardown(dir), smtp.Side(dir))
+		e.teardown(s, TeardownReset, smtp.Side(dir))
 	case e.pkt.seg.Flags&flow.FIN != 0:
 		s.fins[dir] = true
 		if !s.fins[dir.Other()] {

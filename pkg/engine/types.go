@@ -112,11 +112,11 @@ const (
 	EventMatch                               // a match line acted: Class, Rule, Do (108004, 108005)
 	EventParameter                           // a parameter acted: Rule names it, Detail says what (108004, 108005)
 	EventReplaced                            // bytes of a mail address became spaces (108002): Text
-	EventMalicious                           // a pipe in a mail address ended the session (108003): Text
+	EventMalicious                           // a pipe in a mail address ended the session (108003): Rule, Text
 	EventUnknownCommand                      // a command line was masked: Text is the line
 	EventTLSStarted                          // the session is encrypted from here (108007)
 	EventNotice                              // nothing was done; Detail says what was seen
-	EventUndecided                           // --undecided acted: Detail says why
+	EventUndecided                           // --undecided acted: Rule, Detail says why
 )
 
 // Teardown is why a connection ended.
@@ -126,8 +126,7 @@ type Teardown uint8
 const (
 	TeardownNone       Teardown = iota
 	TeardownFINs                // TCP FINs
-	TeardownResetO              // TCP Reset-O: the RST came from outside
-	TeardownResetI              // TCP Reset-I: the RST came from inside
+	TeardownReset               // TCP Reset-O or TCP Reset-I: Side sent a RST
 	TeardownInspection          // Flow closed by inspection
 	TeardownAppliance           // TCP Reset-APPLIANCE
 	TeardownSYNTimeout          // SYN Timeout
@@ -135,7 +134,9 @@ const (
 	TeardownReplaced            // a new SYN took over its addresses
 )
 
-// Event explains one thing that the engine did or saw. It holds copies only.
+// Event explains one thing that the engine did or saw. It holds copies only. The
+// teardown of a session that the inspection ended repeats Class, Rule, Detail,
+// Offset, Limit and Value of the event that ended it.
 type Event struct {
 	Kind EventKind
 	Time time.Duration // of the packet
