@@ -1,0 +1,76 @@
+package main
+
+import (
+	"runtime/debug"
+	"strings"
+	"testing"
+)
+
+// TestCheckPolicy: a summary of a good file, every error of a bad one.
+func TestCheckPolicy(t *testing.T) {
+	good := defaultCopy(t)
+	stdout, stderr, err := call(newCheckCommand(), "", "--policy", good)
+	want := "policy " + good + ": OK, 1 map: _default_esmtp_map\n  class inspection_default: queues 0-3 inspected by _default_esmtp_map, 7 match lines\n"
+	if err != nil || stderr != "" || stdout != want {
+		t.Errorf("%v, %s\n got %s\nwant %s", err, stderr, stdout, want)
+	}
+
+	bad := file(t, "bad.conf", []byte("policy-map type inspect esmtp m\n parameters\n  mask-banners\n match cmd line length gt 0\n  log\n"))
+	stdout, stderr, err = call(newCheckCommand(), "", "--policy", bad)
+	if err == nil || !strings.HasPrefix(err.Error(), "check policy "+bad+": ") || !strings.HasSuffix(err.Error(), " errors") || stdout != "" {
+		t.Errorf("%v\n%s", err, stdout)
+	}
+	for _, place := range []string{bad + ":3:3: ", bad + ":4:27: "} {
+		if !strings.Contains(stderr, place) {
+			t.Errorf("no error at %s in:\n%s", place, stderr)
+		}
+	}
+
+	if _, _, err = call(newCheckCommand(), "", "--policy", "/nonexistent.conf"); err == nil || err.Error() != "read policy: open /nonexistent.conf: no such file or directory" {
+		t.Errorf("a named file that is missing: %v", err)
+	}
+}
+
+// TestIncludesFrom: the includes of the directory in hand, line by line.
+func TestIncludesFrom(t *testing.T) {
+	const text = "table inet t {}\ninclude \"smtpwall/site.nft\"\n  include \"smtpwall/static.nft\" # maps\n# include \"smtpwall/x.nft\"\ninclude \"/etc/other.nft\"\n"
+	const want = "table inet t {}\ninclude \"/d/site.nft\"\ninclude \"/d/static.nft\" # maps\n# include \"smtpwall/x.nft\"\ninclude \"/etc/other.nft\"\n"
+	if got := string(includesFrom([]byte(text), "/d")); got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+}
+
+// TestCheckNft: nft's verdict and its lines, with the name of the file.
+func TestCheckNft(t *testing.T) {
+	conf := defaultCopy(t)
+	bad := file(t, "smtpwall.nft", []byte("table inet smtpwall_check {\n chain a { nonsense; }\n}\n"))
+	dir := strings.TrimSuffix(bad, "/smtpwall.nft")
+	stdout, stderr, err := call(newCheckCommand(), "", "--policy", conf, "--nft", dir)
+	if err == nil || !strings.Contains(stderr, bad+":2:") || !strings.Contains(stdout, "policy "+conf+": OK") {
+		t.Errorf("%v\n%s%s", err, stderr, stdout)
+	}
+	good := file(t, "smtpwall.nft", []byte("table inet smtpwall_check {\n chain a { accept; }\n}\n"))
+	dir = strings.TrimSuffix(good, "/smtpwall.nft")
+	stdout, stderr, err = call(newCheckCommand(), "", "--policy", conf, "--nft", dir)
+	if err != nil || !strings.HasSuffix(stdout, "nft "+good+": OK\n") {
+		t.Errorf("nft --check needs CAP_NET_ADMIN and the package nftables: %v\n%s", err, stderr)
+	}
+	if _, _, err = call(newCheckCommand(), "", "--policy", conf, "--nft", t.TempDir()); err == nil || !strings.Contains(err.Error(), "smtpwall.nft: no such file") {
+		t.Errorf("no main file: %v", err)
+	}
+}
+
+// TestVersion: what the build recorded.
+func TestVersion(t *testing.T) {
+	info := &debug.BuildInfo{GoVersion: "go1.26.0", Main: debug.Module{Version: "v0.1.0"}, Settings: []debug.BuildSetting{
+		{Key: "vcs.revision", Value: "abc"}, {Key: "vcs.modified", Value: "true"}}}
+	if got, want := version(info), "smtpwall v0.1.0 commit abc modified go1.26.0"; got != want {
+		t.Errorf("got %q, want %q", got, want)
+	}
+	if got := version(nil); got == "" {
+		t.Error("no version without build information")
+	}
+	if out, _, err := call(newVersionCommand(), ""); err != nil || !strings.HasPrefix(out, "smtpwall ") {
+		t.Errorf("%q, %v", out, err)
+	}
+}

@@ -1,0 +1,208 @@
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/sirupsen/logrus"
+	"github.com/spf13/cobra"
+
+	"github.com/smtpwall/smtpwall/pkg/control"
+	"github.com/smtpwall/smtpwall/pkg/ctnl"
+	"github.com/smtpwall/smtpwall/pkg/daemon"
+	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/nfq"
+	"github.com/smtpwall/smtpwall/pkg/nftset"
+	"github.com/smtpwall/smtpwall/pkg/policy"
+)
+
+// runOptions are the flags of `run`.
+type runOptions struct {
+	policy    string
+	audit     auditFlags
+	control   string
+	undecided choice
+	midstream choice
+}
+
+// newRunCommand returns `smtpwall run`.
+func newRunCommand() *cobra.Command {
+	_, cmd := newRunOptions()
+	return cmd
+}
+
+// newRunOptions returns `smtpwall run` and what its flags set.
+func newRunOptions() (*runOptions, *cobra.Command) {
+	opt := &runOptions{
+		undecided: choice{value: "closed", of: []string{"open", "closed"}},
+		midstream: choice{of: []string{"bypass", "reset", "drop"}},
+	}
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "inspect live traffic",
+		Long: `Binds the queues that the policy's class-maps name, inspects what nftables rules
+send there, and runs until SIGTERM. It writes "ready" to its log, which is
+standard error, and tells systemd, once every queue is bound. It takes
+CAP_NET_ADMIN. SIGHUP opens audit files again, as after a rotation.`,
+		Example: `  smtpwall run
+  smtpwall run --policy new.conf --audit syslog --audit file:/var/log/smtpwall/audit.log --audit-tag ASA`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error {
+			return opt.run(cmd.Context(), cmd.ErrOrStderr())
+		},
+	}
+	f := cmd.Flags()
+	f.StringVar(&opt.policy, "policy", "", "policy `file` (default "+defaultPolicyFile+", or the built-in default if there is none)")
+	f.StringVar(&opt.control, "control", control.DefaultPath, "`path` of the control socket")
+	f.Var(&opt.undecided, "undecided", "what becomes of a session that is not understood: open or closed")
+	f.Var(&opt.midstream, "midstream", "what becomes of a connection whose start was not seen: bypass, reset or drop\n(default bypass with --undecided open, else reset)")
+	opt.audit.add(f)
+	return opt, cmd
+}
+
+// choice is a flag with a closed set of values.
+type choice struct {
+	value string
+	of    []string
+}
+
+// String is the value.
+func (c *choice) String() string { return c.value }
+
+// Type names the value in the help.
+func (c *choice) Type() string { return strings.Join(c.of, "|") }
+
+// Set takes a value of the set.
+func (c *choice) Set(s string) error {
+	for _, v := range c.of {
+		if s == v {
+			c.value = s
+			return nil
+		}
+	}
+	return fmt.Errorf("want one of %s", strings.Join(c.of, ", "))
+}
+
+// engineOptions are the flags in the words of the engine.
+func (o *runOptions) engineOptions(m *policy.Map) engine.Options {
+	e := engine.Options{Map: m, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset}
+	if o.undecided.value == "open" {
+		e.Undecided, e.Midstream = engine.UndecidedOpen, engine.MidstreamBypass
+	}
+	switch o.midstream.value {
+	case "bypass":
+		e.Midstream = engine.MidstreamBypass
+	case "reset":
+		e.Midstream = engine.MidstreamReset
+	case "drop":
+		e.Midstream = engine.MidstreamDrop
+	}
+	return e
+}
+
+// inspections lists the queues of a policy with the engines for them.
+func (o *runOptions) inspections(cfg *policy.Config) ([]daemon.Inspect, error) {
+	var all []daemon.Inspect
+	for _, q := range cfg.Queues() {
+		all = append(all, daemon.Inspect{Queue: q, Engine: o.engineOptions(cfg.ClassFor(q).Map)})
+	}
+	if len(all) == 0 {
+		return nil, errors.New("the policy inspects no queue: add a class-map with `match queue` and name it in the policy-map")
+	}
+	return all, nil
+}
+
+// run inspects until a signal comes.
+func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
+	start := time.Now()
+	log := newLog(stderr)
+	cfg, source, err := readPolicy(o.policy)
+	if err != nil {
+		return err
+	}
+	inspect, err := o.inspections(cfg)
+	if err != nil {
+		return err
+	}
+	trail, err := o.audit.open(log, cfg.Nameif, start)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, trail.close()) }()
+	ct, err := ctnl.Open()
+	if err != nil {
+		return err
+	}
+	defer ct.Close()
+	socket, err := control.Listen(o.control)
+	if err != nil {
+		return err
+	}
+	log.Infof("policy: %s", source)
+	warn(log, cfg.Queues())
+
+	server := &control.Server{}
+	d := daemon.New(daemon.Options{
+		Log: log, Start: start, Inspect: inspect, Conntrack: ct, Audit: trail.write,
+		Open: func(queue uint16) (daemon.Queue, error) { return nfq.Open(nfq.Options{Number: queue}) },
+		Tasks: []daemon.Task{
+			daemon.Signals(log),
+			trail.reopener(),
+			daemon.NewTask("control", func(ctx context.Context, ready func()) error {
+				ready()
+				return server.Serve(ctx, socket)
+			}),
+		},
+	})
+	server.Handlers = handlers(cfg, d.Snapshots)
+	return d.Run(ctx)
+}
+
+// newLog is the daemon's own log: audit records go elsewhere.
+func newLog(w io.Writer) *logrus.Logger {
+	log := logrus.New()
+	log.SetOutput(w)
+	log.SetFormatter(&logrus.TextFormatter{DisableColors: true, FullTimestamp: true})
+	return log
+}
+
+// warn logs what on this machine keeps mail from being inspected as it should.
+func warn(log *logrus.Logger, queues []uint16) {
+	state, err := nftset.Read()
+	if err != nil {
+		log.Warnf("the ruleset was not checked: %v", err)
+		return
+	}
+	for _, w := range nftset.Check(state, queues) {
+		if w.Kind.Broken() {
+			log.Error(w.Text)
+			continue
+		}
+		log.Warn(w.Text)
+	}
+}
+
+// reopener is the task that opens audit files again on SIGHUP.
+func (t *auditTrail) reopener() daemon.Task {
+	return daemon.NewTask("reopen audit files", func(ctx context.Context, ready func()) error {
+		caught := make(chan os.Signal, 1)
+		signal.Notify(caught, syscall.SIGHUP)
+		defer signal.Stop(caught)
+		ready()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-caught:
+				t.reopen()
+			}
+		}
+	})
+}

@@ -1,0 +1,192 @@
+package ctnl
+
+import (
+	"context"
+	"errors"
+	"net"
+	"net/netip"
+	"os/exec"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/ti-mo/conntrack"
+	"github.com/vishvananda/netlink"
+	"github.com/vishvananda/netns"
+
+	"github.com/smtpwall/smtpwall/pkg/flow"
+)
+
+// patience bounds what should take microseconds.
+const patience = 10 * time.Second
+
+// inNamespace moves the test into a network namespace of its own that tracks
+// connections on its loopback; the namespace ends with the test's thread.
+func inNamespace(t *testing.T) {
+	t.Helper()
+	runtime.LockOSThread() // never unlocked: the thread dies with the test
+	ns, err := netns.New()
+	if err != nil {
+		t.Fatalf("make a network namespace: %v: run this test as root or with `unshare -Urn`", err)
+	}
+	ns.Close()
+	lo, err := netlink.LinkByName("lo")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := netlink.LinkSetUp(lo); err != nil {
+		t.Fatal(err)
+	}
+	for _, rule := range []string{
+		"iptables-nft -w -A INPUT -m conntrack --ctstate INVALID -j DROP",
+		"ip6tables-nft -w -A INPUT -m conntrack --ctstate INVALID -j DROP",
+		"iptables-nft -w -t nat -A OUTPUT -p tcp -d 127.0.0.2 --dport 25 -j DNAT --to-destination 127.0.0.1:2525",
+		"iptables-nft -w -t nat -A POSTROUTING -p tcp --dport 26 -j SNAT --to-source 127.0.0.3",
+		"iptables-nft -w -t nat -A POSTROUTING -p tcp --dport 2727 -j SNAT --to-source 127.0.0.3",
+		"iptables-nft -w -t nat -A OUTPUT -p tcp -d 127.0.0.2 --dport 27 -j DNAT --to-destination 127.0.0.1:2727",
+		"ip6tables-nft -w -t nat -A OUTPUT -p tcp -d ::1 --dport 25 -j DNAT --to-destination [::1]:2525",
+	} {
+		args := strings.Fields(rule)
+		if out, err := exec.Command(args[0], args[1:]...).CombinedOutput(); err != nil {
+			t.Fatalf("%s: %v: %s (Debian package iptables)", rule, err, out)
+		}
+	}
+}
+
+// connect opens a connection to a listener at server by calling dial, and
+// returns the client's address.
+func connect(t *testing.T, server, dial string) netip.AddrPort {
+	t.Helper()
+	l, err := net.Listen("tcp", server)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { l.Close() })
+	c, err := net.Dial("tcp", dial)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c.LocalAddr().(*net.TCPAddr).AddrPort()
+}
+
+// TestDeleteAndListen deletes connections by the tuple that the forward hook
+// shows, and hears of it by the same tuple.
+func TestDeleteAndListen(t *testing.T) {
+	tests := []struct {
+		name         string
+		server, dial string
+		deletes      bool
+	}{
+		{"no translation", "127.0.0.1:2500", "127.0.0.1:2500", true},
+		{"destination translated", "127.0.0.1:2525", "127.0.0.2:25", true},
+		{"source translated", "127.0.0.1:26", "127.0.0.1:26", true},
+		{"both translated: left to the tombstone", "127.0.0.1:2727", "127.0.0.2:27", false},
+		{"IPv6", "[::1]:2500", "[::1]:2500", true},
+		{"IPv6, destination translated", "[::1]:2525", "[::1]:25", true},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			inNamespace(t)
+			c, err := Open()
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer c.Close()
+			gone := listenTo(t, c)
+			conn := flow.Tuple{Client: connect(t, tt.server, tt.dial), Server: netip.MustParseAddrPort(tt.server)}
+			if n := entries(t, c); n != 1 {
+				t.Fatalf("%d entries before, want 1", n)
+			}
+			if err := c.Delete(conn); err != nil {
+				t.Fatal(err)
+			}
+			if !tt.deletes {
+				if n, got := entries(t, c), c.Counters(); n != 1 || got != (Counters{Unknown: 1}) {
+					t.Fatalf("%d entries afterwards, want 1; counted %+v", n, got)
+				}
+				return
+			}
+			select {
+			case got := <-gone:
+				if got != conn {
+					t.Errorf("heard of %v, want %v", got, conn)
+				}
+			case <-time.After(patience):
+				t.Fatal("no event")
+			}
+			if n := entries(t, c); n != 0 {
+				t.Errorf("%d entries afterwards, want 0", n)
+			}
+			if err := c.Delete(conn); err != nil {
+				t.Errorf("deleted twice: %v", err)
+			}
+			if got, want := c.Counters(), (Counters{Deleted: 1, Unknown: 1, Events: 1}); got != want {
+				t.Errorf("counted %+v, want %+v", got, want)
+			}
+		})
+	}
+}
+
+// listenTo subscribes and returns the channel of what Listen tells.
+func listenTo(t *testing.T, c *Conn) <-chan flow.Tuple {
+	t.Helper()
+	// Listen makes its socket on the calling thread, which must be this one.
+	l, err := listen(receiveBuffer)
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone := make(chan flow.Tuple, 10)
+	ctx, stop := context.WithCancel(context.Background())
+	ended := make(chan error, 1)
+	go func() { ended <- c.pass(ctx, l, func(k flow.Tuple) { gone <- k }) }()
+	t.Cleanup(func() {
+		stop()
+		if err := <-ended; err != nil {
+			t.Error(err)
+		}
+		l.close()
+	})
+	return gone
+}
+
+// entries counts conntrack's TCP entries.
+func entries(t *testing.T, c *Conn) int {
+	t.Helper()
+	all, err := c.requests.Dump(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return len(all)
+}
+
+// TestOverrun lets more events come than the socket's buffer takes.
+func TestOverrun(t *testing.T) {
+	inNamespace(t)
+	c, err := Open()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer c.Close()
+	l, err := listen(1) // the kernel's least
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer l.close()
+	for port := range uint16(100) {
+		f := conntrack.NewFlow(6, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000+port, 25, 60, 0)
+		if err := c.requests.Create(f); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := c.requests.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	ctx, stop := context.WithTimeout(context.Background(), patience)
+	defer stop()
+	if err := c.pass(ctx, l, func(flow.Tuple) {}); !errors.Is(err, syscall.ENOBUFS) {
+		t.Errorf("the subscription ended with %v, want ENOBUFS", err)
+	}
+}

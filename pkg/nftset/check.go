@@ -1,0 +1,180 @@
+package nftset
+
+import (
+	"fmt"
+	"maps"
+	"slices"
+	"strings"
+)
+
+// Kind tells warnings apart.
+type Kind uint8
+
+// The kinds of Warning.
+const (
+	NoTable      Kind = iota + 1 // table inet smtpwall is not loaded
+	NotDiverted                  // a divert chain is missing, empty, or nothing jumps to it
+	UnboundQueue                 // packets are sent to a queue that no program has bound
+	Flowtable                    // established connections may pass beside every chain
+	Sysctl                       // a sysctl differs from the one shipped
+	NoRPFilter                   // an interface takes packets with any sender address
+)
+
+// String returns the kind's name in metrics: stable.
+func (k Kind) String() string {
+	return [...]string{"", "no-table", "not-diverted", "unbound-queue", "flowtable", "sysctl", "no-rp-filter"}[k]
+}
+
+// Broken says that mail passes uninspected or not at all, so that the daemon is
+// not ready. The others are advice; a missing table is, because operators may
+// divert with rules of their own.
+func (k Kind) Broken() bool {
+	return k == NotDiverted || k == UnboundQueue || k == Flowtable
+}
+
+// Warning is one thing that the operator should put right; Text names it and
+// the remedy.
+type Warning struct {
+	Kind Kind
+	Text string
+}
+
+// State is what Check judges: one look at a network namespace.
+type State struct {
+	Table      bool              // table inet smtpwall exists
+	Chains     map[string]Chain  // of this table, by name
+	Flowtables []string          // of all tables: "inet filter ft"
+	Sysctls    map[string]string // value by key; a key that cannot be read is missing
+	NoRPFilter []string          // interfaces without reverse path filter
+}
+
+// Chain is what matters of a chain.
+type Chain struct {
+	Base   bool     // it hangs on a hook
+	Jumps  []string // chains that its rules jump or go to
+	Queues []Queues // that its rules send packets to
+}
+
+// Queues is a range of queues that one rule sends packets to.
+type Queues struct {
+	First, Last uint16
+	Unknown     bool // the rule computes the number in a way that cannot be read
+}
+
+// wantSysctls are those of nft/sysctl.d/smtpwall.conf; a test compares the two.
+var wantSysctls = map[string]string{
+	"net.netfilter.nf_conntrack_events":         "1",
+	"net.netfilter.nf_conntrack_tcp_loose":      "0",
+	"net.netfilter.nf_conntrack_tcp_be_liberal": "0",
+	"net.netfilter.nf_conntrack_checksum":       "1",
+}
+
+// reload is the remedy of most warnings.
+const reload = "load it with `nft -f /etc/smtpwall/smtpwall.nft`"
+
+// Check compares s with what the inspection needs. bound are the queues that
+// programs listen on. The order of the warnings is always the same.
+func Check(s *State, bound []uint16) []Warning {
+	var ws []Warning
+	if s.Table {
+		ws = append(ws, checkDivert(s.Chains, "divert", "mail")...)
+		ws = append(ws, checkDivert(s.Chains, "divert_syn", "SYNs to hosts with a connection limit")...)
+		ws = append(ws, checkBound(s.Chains, bound)...)
+	} else {
+		ws = append(ws, Warning{NoTable, "table inet smtpwall is not loaded: static mappings are off, and mail is inspected only if rules of your own queue it; " + reload})
+	}
+	for _, f := range s.Flowtables {
+		ws = append(ws, Warning{Flowtable, fmt.Sprintf("flowtable %s lets established connections pass beside the inspection: except the mail ports from its `flow add` rule, or remove it", f)})
+	}
+	ws = append(ws, checkSysctls(s.Sysctls)...)
+	if len(s.NoRPFilter) > 0 {
+		ws = append(ws, Warning{NoRPFilter, fmt.Sprintf("reverse path filter is off on %s, so that a client may send in a server's name: set net.ipv4.conf.all.rp_filter to 1", strings.Join(s.NoRPFilter, ", "))})
+	}
+	return ws
+}
+
+// checkDivert warns if packets, which are called traffic, do not come from a
+// hook to a queue in chain name.
+func checkDivert(chains map[string]Chain, name, traffic string) []Warning {
+	c, ok := chains[name]
+	var what string
+	switch {
+	case !ok:
+		what = "is missing: " + traffic + " may pass uninspected"
+	case !reachable(chains, name):
+		what = "is not reached from any hook: " + traffic + " may pass uninspected"
+	case len(c.Queues) == 0:
+		what = "sends nothing to a queue: " + traffic + " will be dropped"
+	default:
+		return nil
+	}
+	return []Warning{{NotDiverted, fmt.Sprintf("chain %s of table inet smtpwall %s; %s", name, what, reload)}}
+}
+
+// reachable says whether a packet can come from a hook into the chain to.
+func reachable(chains map[string]Chain, to string) bool {
+	seen := map[string]bool{}
+	var walk func(string) bool
+	walk = func(name string) bool {
+		if name == to {
+			return true
+		}
+		if seen[name] {
+			return false
+		}
+		seen[name] = true
+		return slices.ContainsFunc(chains[name].Jumps, walk)
+	}
+	for name, c := range chains {
+		if c.Base && walk(name) {
+			return true
+		}
+	}
+	return false
+}
+
+// checkBound warns of queues that packets are sent to and nobody reads.
+func checkBound(chains map[string]Chain, bound []uint16) []Warning {
+	var ws []Warning
+	for _, name := range slices.Sorted(maps.Keys(chains)) {
+		for _, q := range chains[name].Queues {
+			missing := q.unbound(bound)
+			if len(missing) == 0 {
+				continue
+			}
+			ws = append(ws, Warning{UnboundQueue, fmt.Sprintf("chain %s of table inet smtpwall sends packets to queue %s, which no program has bound: write a class with `match queue` for it in policy.conf, or correct divert.nft", name, strings.Join(missing, ", "))})
+		}
+	}
+	return ws
+}
+
+// unbound returns the numbers of q that are not in bound. Of a rule that cannot
+// be read it returns none.
+func (q Queues) unbound(bound []uint16) []string {
+	if q.Unknown {
+		return nil
+	}
+	var missing []string
+	for n := int(q.First); n <= int(q.Last); n++ {
+		if !slices.Contains(bound, uint16(n)) {
+			missing = append(missing, fmt.Sprint(n))
+		}
+	}
+	return missing
+}
+
+// checkSysctls warns of each sysctl that is not as shipped.
+func checkSysctls(have map[string]string) []Warning {
+	var ws []Warning
+	for _, key := range slices.Sorted(maps.Keys(wantSysctls)) {
+		want := wantSysctls[key]
+		got, ok := have[key]
+		switch {
+		case !ok:
+			ws = append(ws, Warning{Sysctl, fmt.Sprintf("sysctl %s cannot be read: load the kernel module nf_conntrack", key)})
+		case got != want:
+			ws = append(ws, Warning{Sysctl, fmt.Sprintf("sysctl %s is %s, not %s: run `sysctl -p /etc/sysctl.d/smtpwall.conf`", key, got, want)})
+		}
+	}
+	return ws
+}
