@@ -2,15 +2,12 @@ package nfq
 
 import (
 	"context"
-	"errors"
 	"fmt"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"syscall"
 
 	nfqueue "github.com/florianl/go-nfqueue/v2"
-	"github.com/mdlayher/netlink"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
 )
@@ -18,9 +15,10 @@ import (
 // Queue is one bound NFQUEUE. Run belongs to one goroutine; Verdict may be
 // called from another.
 type Queue struct {
-	opt   Options
-	nf    *nfqueue.Nfqueue
-	inUse Values
+	opt    Options
+	nf     *nfqueue.Nfqueue
+	socket *socket
+	inUse  Values
 
 	handle  func(engine.Packet)
 	running chan struct{} // closed by Run: handle is set
@@ -77,13 +75,17 @@ func (q *Queue) bind() error {
 	if err := prepare(q.nf.Con, q.opt); err != nil {
 		return err
 	}
+	raw, err := q.nf.Con.SyscallConn()
+	if err != nil {
+		return fmt.Errorf("get socket: %w", err)
+	}
+	q.socket = newSocket(raw)
 	if err := q.register(); err != nil {
 		return err
 	}
 	if err := q.nf.Con.RemoveBPF(); err != nil {
 		return fmt.Errorf("remove socket filter: %w", err)
 	}
-	var err error
 	q.inUse, err = q.values()
 	return err
 }
@@ -92,7 +94,7 @@ func (q *Queue) bind() error {
 func (q *Queue) register() error {
 	ctx, cancel := context.WithCancel(context.Background())
 	q.cancel = cancel
-	return q.nf.RegisterWithErrorFunc(ctx, reader{q}.packet, reader{q}.failure)
+	return q.nf.RegisterWithErrorFunc(ctx, reader{q}.first, reader{q}.firstFailed)
 }
 
 // Values are the settings in force, read back when the queue was opened.
@@ -128,109 +130,6 @@ func (q *Queue) Close() error {
 		err = q.nf.Close()
 	})
 	return err
-}
-
-// reader is the Queue as go-nfqueue's reader goroutine sees it.
-type reader struct{ *Queue }
-
-// unparsable is how go-nfqueue logs a packet that it could not parse; it says so
-// nowhere else, and the packet would wait for ever.
-const unparsable = "Could not parse message"
-
-// Errorf is go-nfqueue's log.
-func (r reader) Errorf(format string, _ ...any) {
-	if strings.HasPrefix(format, unparsable) {
-		r.gap.suspect = true
-	}
-}
-
-// Debugf is go-nfqueue's log; nothing in it concerns us.
-func (reader) Debugf(string, ...any) {}
-
-// packet takes what go-nfqueue parsed. Not zero ends the reader.
-func (r reader) packet(a nfqueue.Attribute) int {
-	select {
-	case <-r.running:
-	case <-r.closed:
-		return 1
-	}
-	r.failures = 0
-	if a.PacketID == nil {
-		r.gap.suspect = true
-		return 0
-	}
-	r.settle(*a.PacketID)
-	switch {
-	case a.Payload == nil || len(*a.Payload) == 0:
-		r.giveUp(*a.PacketID)
-	case truncated(a):
-		// Edited or not, its verdict could only be about a part of it.
-		r.count.truncated.Add(1)
-		r.verdict(*a.PacketID, nfqueue.NfDrop)
-	default:
-		r.count.packets.Add(1)
-		r.marks.put(*a.PacketID, value(a.Mark))
-		r.handle(engine.Packet{ID: *a.PacketID, In: value(a.InDev), Out: value(a.OutDev), Data: *a.Payload})
-	}
-	return 0
-}
-
-// truncated reports whether the kernel copied a part of the packet only;
-// NFQA_CAP_LEN is there only then, or with the same length.
-func truncated(a nfqueue.Attribute) bool {
-	return a.CapLen != nil && int(*a.CapLen) > len(*a.Payload)
-}
-
-// value is an attribute's value, 0 if it is absent.
-func value(p *uint32) uint32 {
-	if p == nil {
-		return 0
-	}
-	return *p
-}
-
-// settle gives a verdict to packets before id that could not be read.
-func (r reader) settle(id uint32) {
-	missing, waiting := r.gap.next(id, r.opt.MaxLen)
-	r.count.lost.Add(uint64(missing - waiting))
-	for n := waiting; n > 0; n-- {
-		r.giveUp(id - n)
-	}
-}
-
-// giveUp decides on a packet that cannot be inspected.
-func (r reader) giveUp(id uint32) {
-	r.count.unreadable.Add(1)
-	if r.opt.FailOpen {
-		r.verdict(id, nfqueue.NfAccept)
-		return
-	}
-	r.verdict(id, nfqueue.NfDrop)
-}
-
-// failure takes a receive error. Not zero ends the reader.
-func (r reader) failure(err error) int {
-	if r.isClosed() {
-		return 1
-	}
-	var refused syscall.Errno
-	var op *netlink.OpError
-	if errors.As(err, &op) {
-		// A bare number is the kernel's answer to a verdict; an error of the
-		// socket itself comes wrapped in os.SyscallError.
-		refused, _ = op.Err.(syscall.Errno)
-	}
-	if refused != 0 {
-		r.count.refuse(refused)
-		return 0
-	}
-	r.count.receiveErrors.Add(1)
-	r.gap.suspect = true // it may have been a packet
-	if r.failures++; r.failures < maxFailures && !errors.Is(err, syscall.EBADF) {
-		return 0
-	}
-	r.failed <- fmt.Errorf("%w: %w", errStopped, err)
-	return 1
 }
 
 // counters are what a Queue has done. They are written on the reader and the

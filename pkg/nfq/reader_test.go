@@ -1,199 +1,211 @@
 package nfq
 
 import (
-	"context"
 	"encoding/binary"
 	"errors"
-	"io"
+	"fmt"
 	"os"
-	"sync"
+	"strings"
 	"syscall"
 	"testing"
 
-	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"github.com/google/go-cmp/cmp"
-	"github.com/mdlayher/netlink"
-	"github.com/mdlayher/netlink/nltest"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
 )
 
-// kernel is an nfnetlink_queue in memory: it gives the messages of script one
-// by one and keeps the verdicts.
-type kernel struct {
-	sync.Mutex
-	script   []func() ([]netlink.Message, error)
-	verdicts []string
-	done     chan struct{} // closed when the script is at its end
+// kernel is an nfnetlink_queue in memory: the other end of a Queue's socket.
+type kernel struct{ fd int }
+
+// inMemory is a Queue whose socket is the kernel returned.
+func inMemory(t *testing.T, opt Options) (*Queue, kernel) {
+	t.Helper()
+	fds, err := unix.Socketpair(unix.AF_UNIX, unix.SOCK_DGRAM|unix.SOCK_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	f := os.NewFile(uintptr(fds[0]), "queue")
+	t.Cleanup(func() { f.Close(); unix.Close(fds[1]) })
+	raw, err := f.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	q := newQueue(opt)
+	q.socket = newSocket(raw)
+	return q, kernel{fds[1]}
 }
 
-// answer is a nltest.Func.
-func (k *kernel) answer(req []netlink.Message) ([]netlink.Message, error) {
-	if len(req) == 1 && req[0].Header.Flags&netlink.Acknowledge != 0 {
-		return nltest.Error(0, req)
-	}
-	k.Lock()
-	defer k.Unlock()
-	for _, m := range req {
-		k.verdicts = append(k.verdicts, showVerdict(m))
-	}
-	if len(req) > 0 {
-		return nil, nil
-	}
-	if len(k.script) == 0 {
-		select {
-		case <-k.done:
-		default:
-			close(k.done)
+// verdicts reads what the Queue has sent.
+func (k kernel) verdicts(t *testing.T) (list []string) {
+	t.Helper()
+	buf := make([]byte, bufferLen)
+	for {
+		n, err := unix.Read(k.fd, buf)
+		if err == unix.EAGAIN {
+			return list
 		}
-		return nil, io.EOF
+		if err != nil {
+			t.Fatal(err)
+		}
+		list = append(list, showVerdict(t, buf[:n]))
 	}
-	next := k.script[0]
-	k.script = k.script[1:]
-	return next()
 }
 
 // showVerdict writes a verdict message as "ID VERDICT [mark] [payload]".
-func showVerdict(m netlink.Message) string {
-	attrs, err := netlink.UnmarshalAttributes(m.Data[4:])
-	if err != nil {
-		return err.Error()
+func showVerdict(t *testing.T, b []byte) string {
+	t.Helper()
+	m, rest, ok := nextMessage(b)
+	if !ok || len(rest) > 0 || m.kind != typeVerdict || binary.BigEndian.Uint16(m.body[2:]) != 5 {
+		t.Fatalf("no verdict for queue 5: %x", b)
 	}
-	var s string
-	for _, a := range attrs {
-		switch a.Type {
-		case 2: // NFQA_VERDICT_HDR
-			s += string(rune('0'+a.Data[7])) + " " + []string{"drop", "accept"}[a.Data[3]]
-		case 3: // NFQA_MARK
-			s += " mark " + string(rune('0'+a.Data[3]))
-		case 10: // NFQA_PAYLOAD
-			s += " " + string(a.Data)
+	s := ""
+	for b := m.body[familyLen:]; len(b) > 0; {
+		n := int(binary.NativeEndian.Uint16(b))
+		value := b[attrLen:n]
+		switch binary.NativeEndian.Uint16(b[2:]) {
+		case attrVerdictHeader:
+			s += fmt.Sprint(word(value[4:]), " ", []string{"drop", "accept"}[word(value)])
+		case attrMark:
+			s += fmt.Sprint(" mark ", word(value))
+		case attrPayload:
+			s += " " + string(value)
 		}
+		b = b[align(n):]
 	}
 	return s
 }
 
-// message is a packet message of the given attributes.
-func message(attrs ...netlink.Attribute) func() ([]netlink.Message, error) {
-	return func() ([]netlink.Message, error) {
-		data := append([]byte{syscall.AF_INET, 0, 0, 0}, nltest.MustMarshalAttributes(attrs)...)
-		return []netlink.Message{{Header: netlink.Header{Type: 3 << 8}, Data: data}}, nil
+// datagram is a packet message with the given attributes.
+func datagram(attrs ...[]byte) []byte {
+	return netlinkMessage(typePacket, append([]byte{unix.AF_INET, 0, 0, 5}, join(attrs)...))
+}
+
+func netlinkMessage(kind uint16, body []byte) []byte {
+	b := binary.NativeEndian.AppendUint32(nil, uint32(headerLen+len(body)))
+	b = binary.NativeEndian.AppendUint16(b, kind)
+	return append(append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), body...)
+}
+
+func join(attrs [][]byte) (b []byte) {
+	for _, a := range attrs {
+		b = append(b, a...)
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
 	}
+	return b
 }
 
 // id, payload, capLen and mark are attributes of a packet message.
-func id(n byte) netlink.Attribute {
-	return netlink.Attribute{Type: 1, Data: []byte{0, 0, 0, n, 8, 0, 2}}
-}
-func payload(s string) netlink.Attribute { return netlink.Attribute{Type: 10, Data: []byte(s)} }
-func word(typ uint16, v uint32) netlink.Attribute {
-	return netlink.Attribute{Type: typ, Data: binary.BigEndian.AppendUint32(nil, v)}
-}
-func capLen(n uint32) netlink.Attribute { return word(13, n) }
-func mark(n uint32) netlink.Attribute   { return word(3, n) }
-
-// garbage is a packet message that go-nfqueue cannot parse: a short header.
-func garbage() ([]netlink.Message, error) {
-	return message(netlink.Attribute{Type: 1, Data: []byte{0, 0, 0}})()
+func id(n byte) []byte        { return attribute(attrPacketHeader, []byte{0, 0, 0, n, 8, 0, 2}) }
+func payload(s string) []byte { return attribute(attrPayload, []byte(s)) }
+func capLen(n uint32) []byte  { return attribute(attrCapLen, binary.BigEndian.AppendUint32(nil, n)) }
+func mark(n uint32) []byte    { return attribute(attrMark, binary.BigEndian.AppendUint32(nil, n)) }
+func attribute(kind uint16, value []byte) []byte {
+	return append(appendAttr(nil, kind, len(value)), value...)
 }
 
-// fails is a receive error.
-func fails(err error) func() ([]netlink.Message, error) {
-	return func() ([]netlink.Message, error) { return nil, err }
+// step is something that the socket gives.
+type step func(reader)
+
+func gives(b []byte) step  { return func(r reader) { r.datagram(b) } }
+func fails(err error) step { return func(r reader) { r.failure(err) } }
+func refusal(e syscall.Errno) step {
+	return gives(netlinkMessage(typeError, binary.NativeEndian.AppendUint32(nil, uint32(-int32(e)))))
 }
+
+// garbage is a packet message without an id that can be read.
+var garbage = gives(datagram(attribute(attrPacketHeader, []byte{0, 0, 0})))
 
 // TestReader runs a Queue on a kernel in memory: each packet gets a verdict,
 // from the callback (which accepts) or, unreadable, from the Queue itself.
 func TestReader(t *testing.T) {
-	type script = []func() ([]netlink.Message, error)
 	tests := []struct {
 		name     string
 		failOpen bool
-		script   script
+		script   []step
 		verdicts []string
 		count    Counters
 	}{
 		{
 			name:     "packets",
-			script:   script{message(id(1), payload("a")), message(id(2), payload("b"), capLen(1))},
+			script:   []step{gives(datagram(id(1), payload("a"))), gives(datagram(id(2), payload("b"), capLen(1)))},
 			verdicts: []string{"1 accept", "2 accept"},
 			count:    Counters{Packets: 2},
 		},
 		{
 			name:     "a message that cannot be parsed",
-			script:   script{message(id(1), payload("a")), garbage, message(id(3), payload("c"))},
+			script:   []step{gives(datagram(id(1), payload("a"))), garbage, gives(datagram(id(3), payload("c")))},
 			verdicts: []string{"1 accept", "2 drop", "3 accept"},
 			count:    Counters{Packets: 2, Unreadable: 1},
 		},
 		{
 			name:     "the same, fail-open",
 			failOpen: true,
-			script:   script{message(id(1), payload("a")), garbage, message(id(3), payload("c"))},
+			script:   []step{gives(datagram(id(1), payload("a"))), garbage, gives(datagram(id(3), payload("c")))},
 			verdicts: []string{"1 accept", "2 accept", "3 accept"},
 			count:    Counters{Packets: 2, Unreadable: 1},
 		},
 		{
 			name:     "no id",
-			script:   script{message(id(1), payload("a")), message(payload("x")), message(id(3), payload("c"))},
+			script:   []step{gives(datagram(id(1), payload("a"))), gives(datagram(payload("x"))), gives(datagram(id(3), payload("c")))},
 			verdicts: []string{"1 accept", "2 drop", "3 accept"},
 			count:    Counters{Packets: 2, Unreadable: 1},
 		},
 		{
 			name:     "no payload",
-			script:   script{message(id(1)), message(id(2), payload("b"))},
+			script:   []step{gives(datagram(id(1))), gives(datagram(id(2), payload("b")))},
 			verdicts: []string{"1 drop", "2 accept"},
 			count:    Counters{Packets: 1, Unreadable: 1},
 		},
 		{
 			name:     "cut short by the kernel, even fail-open",
 			failOpen: true,
-			script:   script{message(id(1), payload("a"), capLen(2)), message(id(2), payload("b"))},
+			script:   []step{gives(datagram(id(1), payload("a"), capLen(2))), gives(datagram(id(2), payload("b")))},
 			verdicts: []string{"1 drop", "2 accept"},
 			count:    Counters{Packets: 1, Truncated: 1},
 		},
 		{
 			name:     "packets taken by the start-up filter",
-			script:   script{message(id(3), payload("c"))},
+			script:   []step{gives(datagram(id(3), payload("c")))},
 			verdicts: []string{"1 drop", "2 drop", "3 accept"},
 			count:    Counters{Packets: 1, Unreadable: 2},
 		},
 		{
 			name:     "packets lost by the kernel want no verdict",
-			script:   script{message(id(1), payload("a")), message(id(4), payload("d"))},
+			script:   []step{gives(datagram(id(1), payload("a"))), gives(datagram(id(4), payload("d")))},
 			verdicts: []string{"1 accept", "4 accept"},
 			count:    Counters{Packets: 2, Lost: 2},
 		},
 		{
 			name: "refused verdicts do not stop the reader",
-			script: script{
+			script: []step{
 				refusal(syscall.ENOENT), refusal(syscall.EPERM), refusal(syscall.ENOMEM), refusal(syscall.ENOENT),
-				message(id(1), payload("a")),
+				gives(datagram(id(1), payload("a"))),
 			},
 			verdicts: []string{"1 accept"},
 			count:    Counters{Packets: 1, RefusedUnknown: 2, RefusedForeign: 1, RefusedOthers: 1},
 		},
 		{
 			name:     "receive errors may hide a packet",
-			script:   script{message(id(1), payload("a")), fails(errors.New("message truncated")), message(id(3), payload("c"))},
+			script:   []step{gives(datagram(id(1), payload("a"))), fails(errors.New("message truncated")), gives(datagram(id(3), payload("c")))},
 			verdicts: []string{"1 accept", "2 drop", "3 accept"},
 			count:    Counters{Packets: 2, Unreadable: 1, ReceiveErrors: 1},
 		},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			k := &kernel{script: tt.script, done: make(chan struct{})}
-			q := inMemory(t, k, Options{FailOpen: tt.failOpen}.withDefaults())
-			ctx, stop := context.WithCancel(context.Background())
-			go func() { <-k.done; stop() }()
-			err := q.Run(ctx, func(p engine.Packet) {
+			q, k := inMemory(t, Options{Number: 5, FailOpen: tt.failOpen}.withDefaults())
+			q.handle = func(p engine.Packet) {
 				if err := q.Verdict(engine.Decision{ID: p.ID, Data: p.Data}); err != nil {
 					t.Error(err)
 				}
-			})
-			if err != nil {
-				t.Fatal(err)
 			}
-			if diff := cmp.Diff(tt.verdicts, k.verdicts); diff != "" {
+			for _, s := range tt.script {
+				s(reader{q})
+			}
+			if diff := cmp.Diff(tt.verdicts, k.verdicts(t)); diff != "" {
 				t.Error(diff)
 			}
 			if diff := cmp.Diff(tt.count, q.Counters()); diff != "" {
@@ -203,65 +215,34 @@ func TestReader(t *testing.T) {
 	}
 }
 
-// refusal is the kernel's answer to a verdict.
-func refusal(e syscall.Errno) func() ([]netlink.Message, error) {
-	return func() ([]netlink.Message, error) {
-		return nltest.Error(int(e), []netlink.Message{{Header: netlink.Header{Length: 16}}})
-	}
-}
-
-// inMemory is a Queue whose socket is k.
-func inMemory(t *testing.T, k *kernel, opt Options) *Queue {
-	t.Helper()
-	q := newQueue(opt)
-	nf, err := nfqueue.Open(opt.library(reader{q}))
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := nf.Con.Close(); err != nil {
-		t.Fatal(err)
-	}
-	nf.Con = nltest.Dial(k.answer)
-	q.nf = nf
-	if err := q.register(); err != nil {
-		t.Fatal(err)
-	}
-	return q
-}
-
 // TestVerdict looks at the messages that Decisions become.
 func TestVerdict(t *testing.T) {
 	tests := []struct {
 		name   string
-		packet func() ([]netlink.Message, error)
+		packet []byte
 		give   engine.Decision
 		want   string
 	}{
-		{"accept", message(id(1), payload("a")), engine.Decision{}, "1 accept"},
-		{"drop", message(id(1), payload("a")), engine.Decision{Verdict: engine.Drop, Edited: true, Mark: engine.MarkReset}, "1 drop"},
-		{"edited", message(id(1), payload("a")), engine.Decision{Edited: true, Data: []byte("b")}, "1 accept b"},
-		{"not edited: bytes stay in the kernel", message(id(1), payload("a")), engine.Decision{Data: []byte("b")}, "1 accept"},
-		{"mark", message(id(1), payload("a")), engine.Decision{Mark: engine.MarkReset}, "1 accept mark 2"},
-		{"mark beside another's", message(id(1), payload("a"), mark(4)), engine.Decision{Mark: engine.MarkOffload}, "1 accept mark 5"},
-		{"no mark asked: another's stays in the kernel", message(id(1), payload("a"), mark(4)), engine.Decision{}, "1 accept"},
-		{"mark and edit", message(id(1), payload("a")), engine.Decision{Mark: engine.MarkReset, Edited: true, Data: []byte("RST")}, "1 accept mark 2 RST"},
+		{"accept", datagram(id(1), payload("a")), engine.Decision{}, "1 accept"},
+		{"drop", datagram(id(1), payload("a")), engine.Decision{Verdict: engine.Drop, Edited: true, Mark: engine.MarkReset}, "1 drop"},
+		{"edited", datagram(id(1), payload("a")), engine.Decision{Edited: true, Data: []byte("b")}, "1 accept b"},
+		{"not edited: bytes stay in the kernel", datagram(id(1), payload("a")), engine.Decision{Data: []byte("b")}, "1 accept"},
+		{"mark", datagram(id(1), payload("a")), engine.Decision{Mark: engine.MarkReset}, "1 accept mark 2"},
+		{"mark beside another's", datagram(id(1), payload("a"), mark(4)), engine.Decision{Mark: engine.MarkOffload}, "1 accept mark 5"},
+		{"no mark asked: another's stays in the kernel", datagram(id(1), payload("a"), mark(4)), engine.Decision{}, "1 accept"},
+		{"mark and edit", datagram(id(1), payload("a")), engine.Decision{Mark: engine.MarkReset, Edited: true, Data: []byte("RST")}, "1 accept mark 2 RST"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			k := &kernel{script: []func() ([]netlink.Message, error){tt.packet}, done: make(chan struct{})}
-			q := inMemory(t, k, Options{Marks: Marks{Offload: 1, Reset: 2}}.withDefaults())
-			ctx, stop := context.WithCancel(context.Background())
-			go func() { <-k.done; stop() }()
-			err := q.Run(ctx, func(p engine.Packet) {
+			q, k := inMemory(t, Options{Number: 5, Marks: Marks{Offload: 1, Reset: 2}}.withDefaults())
+			q.handle = func(p engine.Packet) {
 				tt.give.ID = p.ID
 				if err := q.Verdict(tt.give); err != nil {
 					t.Error(err)
 				}
-			})
-			if err != nil {
-				t.Fatal(err)
 			}
-			if diff := cmp.Diff([]string{tt.want}, k.verdicts); diff != "" {
+			reader{q}.datagram(tt.packet)
+			if diff := cmp.Diff([]string{tt.want}, k.verdicts(t)); diff != "" {
 				t.Error(diff)
 			}
 			if n := len(q.marks.byID); n != 0 {
@@ -271,16 +252,80 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
-// TestBrokenSocket checks that a socket that only fails ends Run with an error.
+// A socket that only fails ends the reader with an error.
 func TestBrokenSocket(t *testing.T) {
-	for _, err := range []error{os.NewSyscallError("recvmsg", syscall.EBADF), errors.New("worn out")} {
-		k := &kernel{done: make(chan struct{})}
-		for range maxFailures {
-			k.script = append(k.script, fails(err))
+	for _, c := range []struct {
+		err   error
+		times int
+	}{{os.NewSyscallError("read", syscall.EBADF), 1}, {errors.New("worn out"), maxFailures}} {
+		q, _ := inMemory(t, Options{Number: 5}.withDefaults())
+		for i := range c.times {
+			if end := (reader{q}).failure(c.err); end != (i == c.times-1) {
+				t.Fatalf("%v: failure %d ends the reader: %v", c.err, i, end)
+			}
 		}
-		q := inMemory(t, k, Options{Number: 5}.withDefaults())
-		if got := q.Run(context.Background(), nil); !errors.Is(got, errStopped) {
-			t.Errorf("%v: Run returned %v", err, got)
+		if err := <-q.failed; !errors.Is(err, errStopped) || !errors.Is(err, c.err) {
+			t.Errorf("the reader ended with %v", err)
 		}
 	}
+}
+
+// The loop hands on what the socket gives and allocates nothing but the packet's
+// own bytes.
+func TestLoop(t *testing.T) {
+	q, k := inMemory(t, Options{Number: 5}.withDefaults())
+	got := make(chan string)
+	q.handle = func(p engine.Packet) { got <- string(p.Data) }
+	ended := make(chan struct{})
+	go func() { defer close(ended); reader{q}.loop() }()
+	for i, want := range []string{"a", strings.Repeat("b", 65531), "odd"} {
+		if _, err := unix.Write(k.fd, datagram(id(byte(i+1)), payload(want))); err != nil {
+			t.Fatal(err)
+		}
+		if s := <-got; s != want {
+			t.Fatalf("got %d bytes, want %d", len(s), len(want))
+		}
+	}
+	close(q.closed)
+	if _, err := unix.Write(k.fd, datagram(id(9), payload("late"))); err != nil {
+		t.Fatal(err)
+	}
+	<-ended
+}
+
+func TestVerdictDoesNotAllocate(t *testing.T) {
+	q, k := inMemory(t, Options{Number: 5}.withDefaults())
+	d := engine.Decision{ID: 1, Edited: true, Mark: engine.MarkOffload, Data: []byte("packet")}
+	buf := make([]byte, 200)
+	if n := testing.AllocsPerRun(100, func() {
+		if err := q.Verdict(d); err != nil {
+			t.Fatal(err)
+		}
+		unix.Read(k.fd, buf)
+	}); n != 0 {
+		t.Errorf("%v allocations a verdict", n)
+	}
+}
+
+// What is no message or attribute must neither be read beyond its end nor keep
+// the loop from going on.
+func FuzzDatagram(f *testing.F) {
+	f.Add(datagram(id(1), mark(7), payload("abc"), capLen(3)))
+	f.Add(netlinkMessage(typeError, []byte{1, 2, 3, 4}))
+	f.Add(datagram(attribute(attrPayload, nil))[:20])
+	f.Fuzz(func(t *testing.T, b []byte) {
+		for len(b) > 0 {
+			m, rest, ok := nextMessage(b)
+			if !ok {
+				return
+			}
+			if len(rest) >= len(b) {
+				t.Fatal("no progress")
+			}
+			if p := parsePacket(m.body); len(p.payload) > len(m.body) {
+				t.Fatal("payload is longer than its message")
+			}
+			b = rest
+		}
+	})
 }

@@ -4,8 +4,6 @@ import (
 	"fmt"
 	"sync"
 
-	nfqueue "github.com/florianl/go-nfqueue/v2"
-
 	"github.com/smtpwall/smtpwall/pkg/engine"
 )
 
@@ -56,25 +54,25 @@ func (m Marks) with(old uint32, want engine.Mark) uint32 {
 func (q *Queue) Verdict(d engine.Decision) error {
 	old := q.marks.take(d.ID)
 	if d.Verdict == engine.Drop {
-		return q.verdict(d.ID, nfqueue.NfDrop)
+		return q.send(verdict{id: d.ID, verdict: verdictDrop})
 	}
-	var with []nfqueue.VerdictOption
+	v := verdict{id: d.ID, verdict: verdictAccept}
 	if d.Mark != engine.MarkNone {
-		with = append(with, nfqueue.WithMark(q.opt.Marks.with(old, d.Mark)))
+		v.mark, v.setMark = q.opt.Marks.with(old, d.Mark), true
 	}
 	if d.Edited {
-		with = append(with, nfqueue.WithAlteredPacket(d.Data))
+		v.payload = d.Data
 	}
-	err := q.verdict(d.ID, nfqueue.NfAccept, with...)
-	if err != nil && q.verdict(d.ID, nfqueue.NfDrop) == nil {
+	err := q.send(v)
+	if err != nil && q.send(verdict{id: d.ID, verdict: verdictDrop}) == nil {
 		return fmt.Errorf("packet is dropped: %w", err)
 	}
 	return err
 }
 
-// verdict sends one verdict.
-func (q *Queue) verdict(id uint32, verdict int, with ...nfqueue.VerdictOption) error {
-	err := q.nf.SetVerdictWithOption(id, verdict, with...)
+// send sends one verdict.
+func (q *Queue) send(v verdict) error {
+	err := q.socket.sendVerdict(q.opt.Number, v)
 	if err == nil || q.isClosed() {
 		return nil
 	}

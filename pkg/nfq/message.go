@@ -1,0 +1,151 @@
+package nfq
+
+import "encoding/binary"
+
+// The netlink messages of nfnetlink_queue, as linux/netlink.h,
+// linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_queue.h have them.
+// go-nfqueue reads and writes them too, with dozens of allocations a packet,
+// which cost more than the inspection itself.
+const (
+	headerLen   = 16 // struct nlmsghdr
+	familyLen   = 4  // struct nfgenmsg
+	attrLen     = 4  // struct nlattr
+	attrMask    = 0x3fff
+	typeError   = 2        // NLMSG_ERROR: the answer to a request
+	typePacket  = 3<<8 + 0 // NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
+	typeVerdict = 3<<8 + 1 // NFQNL_MSG_VERDICT
+	flagRequest = 1
+
+	attrPacketHeader  = 1 // NFQA_PACKET_HDR
+	attrVerdictHeader = 2 // NFQA_VERDICT_HDR
+	attrMark          = 3 // NFQA_MARK
+	attrInDev         = 5 // NFQA_IFINDEX_INDEV
+	attrOutDev        = 6 // NFQA_IFINDEX_OUTDEV
+	attrPayload       = 10
+	attrCapLen        = 13 // the length before the copy range cut it
+
+	verdictDrop   = 0 // NF_DROP
+	verdictAccept = 1 // NF_ACCEPT
+)
+
+// message is one netlink message.
+type message struct {
+	kind uint16
+	body []byte // behind struct nlmsghdr
+}
+
+// nextMessage takes the first message off b, a datagram. ok is false when there
+// is no whole one.
+func nextMessage(b []byte) (m message, rest []byte, ok bool) {
+	if len(b) < headerLen {
+		return message{}, nil, false
+	}
+	n := int(binary.NativeEndian.Uint32(b))
+	if n < headerLen || n > len(b) {
+		return message{}, nil, false
+	}
+	m = message{binary.NativeEndian.Uint16(b[4:]), b[headerLen:n]}
+	return m, b[min(align(n), len(b)):], true
+}
+
+// refusal is the error number in an answer of the kernel, 0 for none.
+func (m message) refusal() int {
+	if len(m.body) < 4 {
+		return 0
+	}
+	return -int(int32(binary.NativeEndian.Uint32(m.body)))
+}
+
+// packet is what the kernel tells of a packet. payload aliases the message.
+type packet struct {
+	id, mark, in, out uint32
+	capLen            uint32 // 0: the packet is whole
+	payload           []byte
+	hasID             bool
+}
+
+// truncated reports whether the kernel copied a part of the packet only;
+// NFQA_CAP_LEN is there only then, or with the same length.
+func (p *packet) truncated() bool { return int(p.capLen) > len(p.payload) }
+
+// parsePacket reads the attributes of a packet message. What it cannot read it
+// leaves zero: the caller decides on a packet without id or payload.
+func parsePacket(body []byte) (p packet) {
+	b := body[min(familyLen, len(body)):]
+	for len(b) >= attrLen {
+		n := int(binary.NativeEndian.Uint16(b))
+		if n < attrLen || n > len(b) {
+			return p
+		}
+		value := b[attrLen:n]
+		switch binary.NativeEndian.Uint16(b[2:]) & attrMask {
+		case attrPacketHeader:
+			p.hasID = len(value) >= 4
+			p.id = word(value)
+		case attrMark:
+			p.mark = word(value)
+		case attrInDev:
+			p.in = word(value)
+		case attrOutDev:
+			p.out = word(value)
+		case attrCapLen:
+			p.capLen = word(value)
+		case attrPayload:
+			p.payload = value
+		}
+		b = b[min(align(n), len(b)):]
+	}
+	return p
+}
+
+// word is a number in network order, 0 if it is cut.
+func word(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
+
+// align is n rounded up to where the next message or attribute begins.
+func align(n int) int { return (n + 3) &^ 3 }
+
+// verdict is what is to become of a packet.
+type verdict struct {
+	id, verdict uint32
+	mark        uint32
+	setMark     bool
+	payload     []byte // nil: as it is
+}
+
+// appendVerdict writes a verdict message for a queue.
+func appendVerdict(b []byte, queue uint16, v verdict) []byte {
+	start := len(b)
+	b = append(b, 0, 0, 0, 0) // length, set below
+	b = binary.NativeEndian.AppendUint16(b, typeVerdict)
+	b = binary.NativeEndian.AppendUint16(b, flagRequest)
+	b = append(b, 0, 0, 0, 0, 0, 0, 0, 0) // sequence and port: no answer is wanted
+	b = append(b, 0, 0)                   // family and version
+	b = binary.BigEndian.AppendUint16(b, queue)
+	b = appendAttr(b, attrVerdictHeader, 8)
+	b = binary.BigEndian.AppendUint32(b, v.verdict)
+	b = binary.BigEndian.AppendUint32(b, v.id)
+	if v.setMark {
+		b = appendAttr(b, attrMark, 4)
+		b = binary.BigEndian.AppendUint32(b, v.mark)
+	}
+	if v.payload != nil {
+		b = appendAttr(b, attrPayload, len(v.payload))
+		b = append(b, v.payload...)
+		for len(b)%4 != 0 {
+			b = append(b, 0)
+		}
+	}
+	binary.NativeEndian.PutUint32(b[start:], uint32(len(b)-start))
+	return b
+}
+
+// appendAttr writes the head of an attribute of n bytes.
+func appendAttr(b []byte, kind uint16, n int) []byte {
+	b = binary.NativeEndian.AppendUint16(b, uint16(attrLen+n))
+	return binary.NativeEndian.AppendUint16(b, kind)
+}
