@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"os/signal"
+	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -141,12 +142,14 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		return err
 	}
 	defer ct.Close()
+	if err := adopt(inspect, ct); err != nil {
+		return err
+	}
 	socket, err := control.Listen(o.control)
 	if err != nil {
 		return err
 	}
 	log.Infof("policy: %s", source)
-	warn(log, cfg.Queues())
 
 	server := &control.Server{}
 	d := daemon.New(daemon.Options{
@@ -155,6 +158,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		Tasks: []daemon.Task{
 			daemon.Signals(log),
 			trail.reopener(),
+			watchRuleset(log, cfg.Queues()),
 			daemon.NewTask("control", func(ctx context.Context, ready func()) error {
 				ready()
 				return server.Serve(ctx, socket)
@@ -173,20 +177,71 @@ func newLog(w io.Writer) *logrus.Logger {
 	return log
 }
 
-// warn logs what on this machine keeps mail from being inspected as it should.
-func warn(log *logrus.Logger, queues []uint16) {
+// adopt tells the engines which connections are open already, where the operator
+// lets those pass.
+func adopt(inspect []daemon.Inspect, ct *ctnl.Conn) error {
+	if inspect[0].Engine.Midstream != engine.MidstreamBypass {
+		return nil
+	}
+	known, err := ct.Known()
+	if err != nil {
+		return err
+	}
+	for i := range inspect {
+		inspect[i].Engine.Known = known
+	}
+	return nil
+}
+
+// watchEvery is how often the ruleset is looked at.
+const watchEvery = 10 * time.Second
+
+// watchRuleset is the task that logs what on this machine keeps mail from being
+// inspected as it should: at start, and when it changes.
+func watchRuleset(log *logrus.Logger, queues []uint16) daemon.Task {
+	return daemon.NewTask("watch the ruleset", func(ctx context.Context, ready func()) error {
+		told := tellChanges(log, nil, look(queues))
+		ready()
+		tick := time.NewTicker(watchEvery)
+		defer tick.Stop()
+		for {
+			select {
+			case <-ctx.Done():
+				return nil
+			case <-tick.C:
+				told = tellChanges(log, told, look(queues))
+			}
+		}
+	})
+}
+
+// look returns what is wrong now. The queues are ours, bound or about to be.
+func look(queues []uint16) []nftset.Warning {
 	state, err := nftset.Read()
 	if err != nil {
-		log.Warnf("the ruleset was not checked: %v", err)
-		return
+		return []nftset.Warning{{Text: fmt.Sprintf("the ruleset cannot be checked: %v", err)}}
 	}
-	for _, w := range nftset.Check(state, queues) {
-		if w.Kind.Broken() {
+	return nftset.Check(state, queues)
+}
+
+// tellChanges logs the warnings that were not told before, and those that are
+// over. It returns now.
+func tellChanges(log *logrus.Logger, told, now []nftset.Warning) []nftset.Warning {
+	for _, w := range now {
+		switch {
+		case slices.Contains(told, w):
+		case w.Kind.Broken():
 			log.Error(w.Text)
-			continue
+		default:
+			log.Warn(w.Text)
 		}
-		log.Warn(w.Text)
 	}
+	for _, w := range told {
+		if !slices.Contains(now, w) {
+			log.Infof("no longer so: %s", w.Text)
+		}
+	}
+	return now
 }
 
 // reopener is the task that opens audit files again on SIGHUP.

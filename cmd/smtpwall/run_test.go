@@ -15,6 +15,7 @@ import (
 	"github.com/sirupsen/logrus"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/nftset"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 )
 
@@ -179,5 +180,34 @@ func TestInterfaceNames(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// A warning is told once, and once more when it is over.
+func TestTellChanges(t *testing.T) {
+	var out strings.Builder
+	log := newLog(&out)
+	gone := nftset.Warning{Kind: nftset.NoTable, Text: "table is missing"}
+	broken := nftset.Warning{Kind: nftset.UnboundQueue, Text: "queue 4 is bound by nobody"}
+	var told []nftset.Warning
+	for _, c := range []struct {
+		now  []nftset.Warning
+		want []string
+	}{
+		{[]nftset.Warning{gone}, []string{"warning", gone.Text}},
+		{[]nftset.Warning{gone, broken}, []string{"error", broken.Text}},
+		{[]nftset.Warning{broken}, []string{"info", "no longer so: " + gone.Text}},
+		{[]nftset.Warning{broken}, nil},
+	} {
+		out.Reset()
+		told = tellChanges(log, told, c.now)
+		for _, want := range c.want {
+			if !strings.Contains(out.String(), want) {
+				t.Errorf("said %q, want %q", out.String(), want)
+			}
+		}
+		if n := strings.Count(out.String(), "\n"); n != min(1, len(c.want)) {
+			t.Errorf("%d lines for %v: %q", n, c.now, out.String())
+		}
 	}
 }

@@ -198,11 +198,34 @@ func (l *listener) close() {
 
 // closed returns the connection that a closing event tells of.
 func closed(ev conntrack.Event) (flow.Tuple, bool) {
-	f := ev.Flow
-	if ev.Type != conntrack.EventDestroy || f == nil || f.TupleOrig.Proto.Protocol != syscall.IPPROTO_TCP {
+	if ev.Type != conntrack.EventDestroy || ev.Flow == nil {
+		return flow.Tuple{}, false
+	}
+	return tcpTuple(ev.Flow)
+}
+
+// tcpTuple is a connection as the forward hook sees it; ok is false if it is not
+// TCP.
+func tcpTuple(f *conntrack.Flow) (t flow.Tuple, ok bool) {
+	if f.TupleOrig.Proto.Protocol != syscall.IPPROTO_TCP {
 		return flow.Tuple{}, false
 	}
 	return flow.Tuple{Client: source(f.TupleOrig), Server: source(f.TupleReply)}, true
+}
+
+// Known returns the TCP connections that conntrack knows now.
+func (c *Conn) Known() (map[flow.Key]struct{}, error) {
+	all, err := c.requests.Dump(nil)
+	if err != nil {
+		return nil, fmt.Errorf("list conntrack's entries: %w", remedy(err))
+	}
+	known := make(map[flow.Key]struct{})
+	for i := range all {
+		if t, ok := tcpTuple(&all[i]); ok {
+			known[t.Key()] = struct{}{}
+		}
+	}
+	return known, nil
 }
 
 // remedy adds what to do to errors that the operator can cure.

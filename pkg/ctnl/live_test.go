@@ -100,6 +100,11 @@ func TestDeleteAndListen(t *testing.T) {
 			if n := entries(t, c); n != 1 {
 				t.Fatalf("%d entries before, want 1", n)
 			}
+			if known, err := c.Known(); err != nil {
+				t.Fatal(err)
+			} else if _, ok := known[conn.Key()]; len(known) != 1 || !ok {
+				t.Errorf("known are %v, want %v", known, conn.Key())
+			}
 			if err := c.Delete(conn); err != nil {
 				t.Fatal(err)
 			}

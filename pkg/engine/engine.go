@@ -183,7 +183,7 @@ func (e *Engine) packet(p *Packet) {
 		return
 	}
 	if en == nil {
-		e.midstream(p)
+		e.midstream(p, k)
 		return
 	}
 	e.session(en, p)
@@ -199,11 +199,12 @@ func (e *Engine) undecodable(p *Packet) {
 }
 
 // midstream decides on a packet of a connection whose start was not seen.
-func (e *Engine) midstream(p *Packet) {
+func (e *Engine) midstream(p *Packet, k flow.Key) {
+	_, known := e.opt.Known[k]
 	switch {
-	case e.opt.Midstream == MidstreamBypass:
-		e.accept(p, false, MarkNone)
-	case e.opt.Midstream == MidstreamReset && e.pkt.seg.Flags&flow.RST == 0:
+	case e.opt.Midstream == MidstreamBypass && known:
+		e.accept(p, false, MarkOffload)
+	case e.opt.Midstream != MidstreamDrop && e.pkt.seg.Flags&flow.RST == 0:
 		e.accept(p, false, MarkReset)
 	default:
 		e.drop(p, ReasonMidstream)

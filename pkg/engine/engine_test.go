@@ -263,15 +263,24 @@ func TestUndecided(t *testing.T) {
 }
 
 func TestMidstream(t *testing.T) {
-	for m, want := range map[Midstream]Decision{
-		MidstreamReset:  {Verdict: Accept, Mark: MarkReset},
-		MidstreamBypass: {Verdict: Accept},
-		MidstreamDrop:   {Verdict: Drop, Reason: ReasonMidstream},
+	known := map[flow.Key]struct{}{flow.KeyOf(newWire(t, Options{}).addr[0], newWire(t, Options{}).addr[1]): {}}
+	for _, c := range []struct {
+		opt  Options
+		want Decision
+	}{
+		{Options{Midstream: MidstreamReset, Known: known}, Decision{Mark: MarkReset}},
+		{Options{Midstream: MidstreamBypass, Known: known}, Decision{Mark: MarkOffload}},
+		{Options{Midstream: MidstreamBypass}, Decision{Mark: MarkReset}},
+		{Options{Midstream: MidstreamDrop, Known: known}, Decision{Verdict: Drop, Reason: ReasonMidstream}},
 	} {
-		w := newWire(t, Options{Midstream: m})
+		w := newWire(t, c.opt)
 		d := w.send(client, "QUIT\r\n")
-		if d.Verdict != want.Verdict || d.Mark != want.Mark || d.Reason != want.Reason {
-			t.Errorf("%d: decision %+v", m, d)
+		if d.Verdict != c.want.Verdict || d.Mark != c.want.Mark || d.Reason != c.want.Reason {
+			t.Errorf("%+v: decision %+v", c.opt, d)
+		}
+		rst := segment{flags: layers.TCP{RST: true}, seq: 1}
+		if d := w.raw(client, rst); d.Mark == MarkReset {
+			t.Errorf("%+v: a RST is answered with a RST", c.opt)
 		}
 	}
 }

@@ -4,6 +4,7 @@ import (
 	"net/netip"
 	"time"
 
+	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
@@ -72,7 +73,7 @@ type Midstream uint8
 // The values of --midstream.
 const (
 	MidstreamReset  Midstream = iota // the sender gets a RST
-	MidstreamBypass                  // they pass unjudged
+	MidstreamBypass                  // those of Options.Known pass unjudged, others get a RST
 	MidstreamDrop                    // they are dropped
 )
 
@@ -81,7 +82,10 @@ type Options struct {
 	Map       *policy.Map
 	Undecided Undecided
 	Midstream Midstream
-	Limits    Limits // zero fields mean DefaultLimits
+	// Known are the connections that were open when the inspection began:
+	// MidstreamBypass holds for them only. The map is read, never written.
+	Known  map[flow.Key]struct{}
+	Limits Limits // zero fields mean DefaultLimits
 
 	// FirstConn and ConnStep number the connections of this engine FirstConn,
 	// FirstConn+ConnStep, ... so that several engines of one program give
