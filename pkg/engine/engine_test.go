@@ -193,6 +193,89 @@ func TestDropConnection(t *testing.T) {
 	w.done()
 }
 
+// Commands of the packet that ends a session never reach the server: no reply is
+// owed to them.
+func TestDropConnectionCountsWhatTheServerGot(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP")
+	w.raw(client, w.at(client, 6, "NOOP\r\nNOOP\r\nRCPT TO:<|>\r\n"))
+	w.send(server, "250 ok\r\n")
+	if k := w.e.TakeKills(); len(k) != 1 {
+		t.Errorf("kills %v after the last owed reply", k)
+	}
+	w.want(server, "220 *\n250 ok\n")
+	w.done()
+}
+
+// An established connection leaves by FIN, RST or conntrack's word, never by
+// idleness; one that never got a greeting does.
+func TestIdle(t *testing.T) {
+	w := connect(t, Options{})
+	w.tick(5 * time.Minute)
+	if w.e.Counters().Flows != 1 {
+		t.Fatal("a client waits five minutes for its greeting (RFC 5321)")
+	}
+	w.talk("S: 220 x")
+	w.tick(24 * time.Hour)
+	w.talk("C: XFOO")
+	w.want(client, "XXXX\n")
+	silent := connect(t, Options{})
+	silent.tick(6 * time.Minute)
+	if silent.e.Counters().Flows != 0 {
+		t.Error("a connection without payload stays for ever")
+	}
+}
+
+func TestSYNAgain(t *testing.T) {
+	w := newWire(t, Options{})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] - 500}) // never answered
+	w.handshake()                                                             // begun anew with another number
+	w.talk("S: 220 x\nC: NOOP")
+	w.want(client, "NOOP\n")
+	if len(w.drops) > 0 {
+		t.Errorf("drops %v", w.drops)
+	}
+}
+
+// The same addresses again, with a lower sequence number: nothing of the old
+// connection may stand in the way of the new one.
+func TestTupleReuse(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nS: 250 ok\nC: NOOP")
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + uint32(w.sent[0])})
+	for i := range w.isn {
+		w.isn[i] -= 5000
+		w.sent[i] = 0
+		w.got[i] = receiver{base: w.isn[i] + 1, data: map[uint32]byte{}}
+	}
+	w.handshake()
+	w.talk("S: 220 x\nC: XFOO")
+	w.want(server, "220 *\n")
+	w.want(client, "XXXX\n")
+	w.done()
+}
+
+// More commands than may await a reply: the packet is dropped before a byte of
+// it is read, and passes when TCP repeats it after the replies.
+func TestTooManyPending(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x")
+	for range 10 {
+		w.send(client, strings.Repeat("NOOP\r\n", 100))
+	}
+	more := w.at(client, w.sent[client], strings.Repeat("NOOP\r\n", 25))
+	if d := w.raw(client, more); d.Verdict != Drop || d.Reason != ReasonPending {
+		t.Fatalf("decision %+v", d)
+	}
+	w.send(server, strings.Repeat("250 ok\r\n", 1000))
+	w.sent[client] += len(more.payload)
+	if d := w.raw(client, more); d.Verdict != Accept {
+		t.Fatalf("decision %+v", d)
+	}
+	w.want(client, strings.Repeat("NOOP\n", 1025))
+	w.done()
+}
+
 func TestReset(t *testing.T) {
 	cfg := mustParse(t, "match cmd line length gt 512\n  reset log")
 	w := connect(t, Options{Map: cfg})
@@ -391,7 +474,7 @@ func TestForget(t *testing.T) {
 	w.talk("S: 220 x\nC: NOOP")
 	k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
 	w.take(w.e.Forget(w.now, k), 0) // may be about an earlier connection
-	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept {
+	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept || d.Mark != MarkNone {
 		t.Errorf("decision %+v", d)
 	}
 	w.now += settling

@@ -81,6 +81,14 @@ S: 250 FOO`,
 		facts:  []string{"banner@6", `keyword 11 "STARTTLS"`, "tls@48"},
 	},
 	{
+		name:   "220 is the reply to STARTTLS whatever the server skipped before it",
+		rules:  withTLS,
+		in:     "S: 220 x\nC: NOOP\nC: STARTTLS\nS: 220 go\nC: \x16\x03\x01\x00\x05\x01\\\nS: \x16\x03\x03\x00\x05\x02\\",
+		server: "NOOP\nSTARTTLS\n\x16\x03\x01\x00\x05\x01",
+		client: "220 *\n220 go\n\x16\x03\x03\x00\x05\x02",
+		facts:  []string{"banner@6", "pipelined@6", "tls@20"},
+	},
+	{
 		name:  "bytes glued behind STARTTLS end the session",
 		rules: withTLS,
 		in: `
