@@ -107,6 +107,7 @@ func parameters(m *policy.Map, c *engine.Counters) []LineReport {
 		LineReport{Line: "unknown-command", Count: c.UnknownCommands, ours: true},
 		LineReport{Line: "address-character", Count: c.AddressesChanged, ours: true},
 		LineReport{Line: "address-pipe", Count: c.PipesEnded, ours: true},
+		LineReport{Line: "early-bytes", Count: c.EarlyBytes, ours: true},
 		LineReport{Line: "undecided", Count: c.Undecided, ours: true})
 }
 

@@ -89,7 +89,7 @@ func TestReport(t *testing.T) {
 		lines = append(lines, l.Line)
 	}
 	want := []string{"mask-banner", "bare-newline drop-connection log", "pipelining allow log", "tls-injection drop-connection log",
-		"auth-line-length 12288", "unknown-command", "address-character", "address-pipe", "undecided",
+		"auth-line-length 12288", "unknown-command", "address-character", "address-pipe", "early-bytes", "undecided",
 		"match cmd line length gt 512", "match cmd RCPT count gt 100", "match body line length gt 998", "match header line length gt 998",
 		"match sender-address length gt 320", "match MIME filename length gt 255", "match ehlo-reply-parameter others"}
 	if diff := cmp.Diff(want, lines); diff != "" {

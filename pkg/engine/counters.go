@@ -58,6 +58,7 @@ type Counters struct {
 	UnknownCommands  uint64   // command lines masked
 	AddressesChanged uint64   // paths in which bytes were replaced
 	PipesEnded       uint64   // sessions ended by a pipe in an address
+	EarlyBytes       uint64   // sessions ended by bytes that could neither be read nor held
 	Matches          []uint64 // per match line of the map, by index
 	Parameters       []uint64 // per policy.Parameter
 	Undecided        uint64   // sessions decided by --undecided

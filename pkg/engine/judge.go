@@ -36,18 +36,18 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 		return e.ends(ReasonPolicy, e.fact(f, Event{Kind: EventMalicious, Rule: "address-pipe", Do: dropAndLog}))
 	case smtp.KindBareNewline:
 		return e.parameter(f, policy.BareNewline, m.BareNewline, "a CR or LF that is no part of CR LF in a command")
+	case smtp.KindAuthNewline:
+		return e.parameter(f, policy.BareNewline, maskToDrop(m.BareNewline), "a CR or LF that is no part of CR LF in an AUTH exchange")
 	case smtp.KindDotLine:
-		do := m.BareNewline
-		if do.Action == policy.Mask { // message octets are never edited
-			do.Action = policy.DropConnection
-		}
-		return e.parameter(f, policy.BareNewline, do, "a line holding one dot that does not stand between CR LF and CR LF")
+		return e.parameter(f, policy.BareNewline, maskToDrop(m.BareNewline), "a line holding one dot that does not stand between CR LF and CR LF")
 	case smtp.KindPipelined:
 		return e.parameter(f, policy.Pipelining, m.Pipelining, "a command did not wait, and the server had not announced PIPELINING")
 	case smtp.KindEarlyTalker:
 		return e.parameter(f, policy.Pipelining, m.Pipelining, "a command came before the greeting")
 	case smtp.KindGluedBytes:
-		return e.parameter(f, policy.Pipelining, dropAndLog, "bytes in the packet of a DATA or AUTH line whose reply decides how to read them")
+		e.counters.EarlyBytes++
+		return e.ends(ReasonPolicy, e.fact(f, Event{Kind: EventParameter, Rule: "early-bytes", Do: dropAndLog,
+			Detail: "bytes in the packet of a DATA or AUTH line whose reply decides how to read them"}))
 	case smtp.KindTLSInjection:
 		return e.parameter(f, policy.TLSInjection, m.TLSInjection, "bytes in the clear behind STARTTLS or its reply")
 	case smtp.KindTLSMissing:
@@ -65,6 +65,15 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 		return e.undecided(f, "more commands await a reply than are kept")
 	}
 	return smtp.Pass
+}
+
+// maskToDrop is what a parameter does where bytes are never edited: in message
+// octets and in AUTH exchanges.
+func maskToDrop(do policy.Do) policy.Do {
+	if do.Action == policy.Mask {
+		do.Action = policy.DropConnection
+	}
+	return do
 }
 
 var dropAndLog = policy.Do{Action: policy.DropConnection, Log: true}
@@ -93,6 +102,9 @@ func (e *Engine) matched(f smtp.Fact, classes []int) smtp.Action {
 // parameter applies a parameter of the map to a fact.
 func (e *Engine) parameter(f smtp.Fact, p policy.Parameter, do policy.Do, detail string) smtp.Action {
 	e.counters.Parameters[p]++
+	if f.Repeat && do.Action == policy.NoAction {
+		return smtp.Pass
+	}
 	ev := e.fact(f, Event{Kind: EventParameter, Rule: p.String(), Do: do, Detail: detail})
 	switch do.Action {
 	case policy.DropConnection, policy.Reset:
@@ -151,9 +163,6 @@ func (e *Engine) teardown(s *session, why Teardown, side smtp.Side) {
 		return
 	}
 	s.torn = true
-	if !s.built && why != TeardownSYNTimeout {
-		return
-	}
 	ev := Event{}
 	if why == TeardownInspection || why == TeardownAppliance {
 		ev = e.ending

@@ -54,6 +54,7 @@ func (e *Engine) open(old *entry, k flow.Key, p *Packet) {
 	e.assembler.Feed(e.pkt.net, &e.pkt.tcp, e.sink)
 	e.table.SetTimer(en, flow.Embryonic, e.now)
 	e.counters.Sessions++
+	e.emit(Event{Kind: EventBuilt, Conn: s.conn})
 	e.accept(p, e.pkt.clearUrgent(p.Data), MarkNone)
 }
 
@@ -68,8 +69,6 @@ func (e *Engine) synAck(en *entry, p *Packet) {
 	e.forward(s, flow.Reply, p, flow.InOrder, false)
 	s.ledger[flow.Reply].Start(s.tcb.Next(flow.Reply))
 	e.table.SetTimer(en, flow.Greeting, e.now)
-	s.built = true
-	e.emit(Event{Kind: EventBuilt, Conn: s.conn})
 }
 
 // establish notes that payload passed.
@@ -145,7 +144,7 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
 	v := s.tcb.Check(dir, &e.pkt.seg)
 	switch {
-	case dir == flow.Original && v == flow.Old:
+	case dir == flow.Original && v == flow.Old && e.pkt.seg.Flags&flow.RST == 0:
 		e.old(en, dir, p)
 	case dir == flow.Original:
 		e.drop(p, ReasonEnded)

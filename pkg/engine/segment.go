@@ -147,6 +147,7 @@ func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
 // feedAssembler gives the assembler the segment without its first skip octets.
 func (e *Engine) feedAssembler(en *entry, dir flow.Dir, skip int) feeding {
 	e.feed = feeding{entry: en, dir: dir}
+	e.ending, e.endReason = Event{Do: dropAndLog}, ReasonPolicy
 	tcp := &e.pkt.tcp
 	tcp.Seq += uint32(skip)
 	tcp.Payload = tcp.Payload[min(skip, len(tcp.Payload)):]

@@ -25,7 +25,6 @@ type session struct {
 	bytes    uint64 // payload octets forwarded
 	tcb      flow.TCB
 	phase    phase
-	built    bool      // EventBuilt was given
 	torn     bool      // EventTeardown was given
 	fins     [2]bool   // phaseBypass: FINs seen
 	refuse   [2]bool   // phaseDead: the sender of this direction gets a RST

@@ -111,7 +111,7 @@ type EventKind uint8
 
 // The kinds of Event.
 const (
-	EventBuilt          EventKind = iota + 1 // a connection's SYN-ACK passed (302013)
+	EventBuilt          EventKind = iota + 1 // a connection's SYN passed (302013)
 	EventTeardown                            // it is over (302014): Duration, Bytes, Teardown
 	EventMatch                               // a match line acted: Class, Rule, Do (108004, 108005)
 	EventParameter                           // a parameter acted: Rule names it, Detail says what (108004, 108005)

@@ -20,10 +20,10 @@ func (d *Dialogue) readAuthLine(data []byte, i int) int {
 			d.await(pendingAuthLine, i+1)
 			return i + 1
 		case a.cr:
-			d.authNewline(i - 1)
+			d.report(Fact{Kind: KindAuthNewline, Side: Client}, i-1)
 			a.length++
 		case c == '\n':
-			d.authNewline(i)
+			d.report(Fact{Kind: KindAuthNewline, Side: Client}, i)
 		}
 		if a.cr = c == '\r'; !a.cr {
 			a.length++
@@ -34,14 +34,6 @@ func (d *Dialogue) readAuthLine(data []byte, i int) int {
 		}
 	}
 	return len(data)
-}
-
-// authNewline reports a bare CR or LF. Masking a line of credentials would only
-// hide which of its bytes the server took: Mask ends the session too.
-func (d *Dialogue) authNewline(i int) {
-	if !d.ended && d.report(Fact{Kind: KindBareNewline, Side: Client}, i) == Mask {
-		d.ended = true
-	}
 }
 
 func (d *Dialogue) authLimit() uint64 {

@@ -9,6 +9,7 @@ type commandLine struct {
 	cr      bool // the last byte was a CR: the next one says whether it ends the line
 	capture bool // partial holds every byte of the line, because some were edited
 	bare    bool // masked by KindBareNewline, which has been reported
+	told    bool // KindBareNewline has been reported
 	lineAt  uint8
 	pathAt  uint8 // bounds of SenderLength passed
 	changed bool  // bytes of the path became spaces
@@ -170,9 +171,10 @@ func (d *Dialogue) bareNewline(data []byte, from, i int) {
 	l := &d.line
 	text := l.text(data[from:max(from, i)])
 	text = text[:min(len(text), int(l.length)-1)] // what stands before it, wherever the packets were cut
-	if d.report(Fact{Kind: KindBareNewline, Side: Client, Text: text}, i) == Mask && l.phase != inMasked {
+	if d.report(Fact{Kind: KindBareNewline, Side: Client, Text: text, Repeat: l.told}, i) == Mask && l.phase != inMasked {
 		l.phase, l.bare = inMasked, true
 	}
+	l.told = true
 }
 
 // endCommand ends the line with the LF at data[i]: what it was now awaits a

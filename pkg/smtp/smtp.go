@@ -56,6 +56,7 @@ const (
 	KindPipe                 // a pipe in the argument of MAIL or RCPT
 	KindAddressReplaced      // bytes of a path were replaced by spaces; Text is the argument as the client sent it
 	KindBareNewline          // a CR or LF in a command that is not part of CR LF
+	KindAuthNewline          // the same in a line of an AUTH exchange, which is never masked
 	KindDotLine              // DATA: a line holding one dot with a neighbour that is not CR LF
 	KindPipelined            // a command that did not wait, and PIPELINING was not announced
 	KindEarlyTalker          // a command before the greeting
@@ -79,7 +80,7 @@ type Fact struct {
 	Keyword Keyword // KindEHLOKeyword only
 	Limit   uint64  // KindLimit: the bound that was passed
 	Value   uint64  // KindLimit: the first value beyond Limit; KindUnexpectedReply: the code
-	Repeat  bool    // KindLimit in a message: an earlier line of it passed the same measure's first bound
+	Repeat  bool    // KindLimit: an earlier line of the message passed it; KindBareNewline: not the line's first
 	Offset  uint64  // of the byte that made the finding, counted from the first payload byte of its side
 	Text    []byte  // the line (or value) concerned as it was sent, at most MaxText bytes; valid during Judge only
 }
