@@ -38,7 +38,7 @@ type suite struct {
 // suites are run in this order.
 var suites = []suite{
 	{"test/vm", "guest", "^TestGuest"},
-	{"test/netns", "", "^TestNFT"},
+	{"test/netns", "", "^Test(NFT|Live)"},
 }
 
 // TestVM boots the guest and reports each of its tests as a subtest. The whole
