@@ -109,10 +109,3 @@ func (t *Table[V]) Expired(now time.Duration) *Entry[V] {
 	}
 	return nil
 }
-
-// All calls f on every entry, in no order; f may delete it.
-func (t *Table[V]) All(f func(*Entry[V])) {
-	for _, e := range t.entries {
-		f(e)
-	}
-}

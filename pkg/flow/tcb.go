@@ -78,10 +78,6 @@ func (t *TCB) Next(d Dir) wire.Seq { return t.half[d].next }
 // acknowledged.
 func (t *TCB) Acked(d Dir) wire.Seq { return t.half[d].acked }
 
-// Established reports whether both ends have shown that they know of the
-// connection.
-func (t *TCB) Established() bool { return t.state == established }
-
 // Embryonic reports whether the SYN-ACK has not come.
 func (t *TCB) Embryonic() bool { return t.state == synSent }
 

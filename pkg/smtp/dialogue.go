@@ -62,12 +62,6 @@ func (d *Dialogue) Room(n int) bool {
 	return d.mode != modeCommand || d.queue.len()+n <= maxPending
 }
 
-// Commands reports whether the client's next byte is part of a command line.
-func (d *Dialogue) Commands() bool { return d.mode == modeCommand && !d.waiting }
-
-// Opaque reports that the session is encrypted and needs no inspection.
-func (d *Dialogue) Opaque() bool { return d.mode == modeOpaque }
-
 // Owed is the number of replies that the server owes to commands it has got.
 func (d *Dialogue) Owed() int { return d.queue.len() }
 

@@ -68,10 +68,3 @@ func SetTCPChecksum(pkt []byte, tcp int) {
 
 // TCPChecksumOK reports whether the checksum in pkt is right.
 func TCPChecksumOK(pkt []byte, tcp int) bool { return tcpSum(pkt, tcp) == 0xffff }
-
-// SetIPv4Checksum recomputes the header checksum of an IPv4 packet.
-func SetIPv4Checksum(pkt []byte) {
-	header := pkt[:int(pkt[0]&0xf)*4]
-	header[10], header[11] = 0, 0
-	binary.BigEndian.PutUint16(header[10:], ^Fold(Sum(header, 0)))
-}
