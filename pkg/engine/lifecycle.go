@@ -7,12 +7,13 @@ import (
 )
 
 // replaceable reports whether a SYN may begin a new connection in the place of
-// en: one that is over, or one whose SYN was never answered and which its client
-// begins anew with another sequence number.
+// en: one that is over, one that passes unjudged (the kernel has taken it over,
+// so that its end was not seen), or one whose SYN was never answered and which
+// its client begins anew with another sequence number.
 func (e *Engine) replaceable(en *entry) bool {
 	s := &en.Value
 	switch {
-	case s.phase == phaseDead, s.torn:
+	case s.phase == phaseDead, s.phase == phaseBypass, s.torn:
 		return true
 	case s.tcb.Embryonic():
 		return e.pkt.src == s.conn.Client.AddrPort && e.pkt.seg.Seq != s.tcb.Acked(flow.Original)

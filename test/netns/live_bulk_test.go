@@ -7,6 +7,7 @@ import (
 	"io"
 	"math"
 	"math/rand/v2"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -46,6 +47,27 @@ func TestLiveBulk(t *testing.T) {
 		})
 	}
 	w.checkCounts(t, counts{"mask-banner": 2, "unknown-command": 300, "match ehlo-reply-parameter others": 6})
+}
+
+// A server that stops reading stops the client; when it reads on, everything
+// arrives.
+func TestLiveStall(t *testing.T) {
+	w := newWall(t, lab.Options{}, "")
+	text := message(bulkMessage)
+	e := w.started(t, lab.ServerIP4)
+	e.talk(t, mail[:6]...)
+	if err := e.client.SetWriteDeadline(time.Now().Add(500 * time.Millisecond)); err != nil {
+		t.Fatal(err)
+	}
+	n, err := e.client.Write(text)
+	if !os.IsTimeout(err) {
+		t.Fatalf("the server reads nothing and the client wrote %d bytes, error %v; want a timeout", n, err)
+	}
+	w.stream(t, e, "C", text[n:], text, anyNumber)
+	e.talk(t, mail[7])
+	e.talk(t, quit...)
+	e.finish(t)
+	w.checkCounts(t, counts{"mask-banner": 1, "match ehlo-reply-parameter others": 3})
 }
 
 // message is a message in its transfer form, of about so many bytes: lines of

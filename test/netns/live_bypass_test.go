@@ -6,8 +6,12 @@ import (
 	"crypto/rand"
 	"crypto/tls"
 	"crypto/x509"
+	"errors"
+	"io"
 	"math/big"
+	"net"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -24,16 +28,16 @@ func TestLiveExempt(t *testing.T) {
 				nft(t, w.Lab, "add element inet smtpwall "+f.exempt+" { "+host+" }")
 				queued, packets, exempt := w.queued(t), w.show(t)["packet"], counter(t, w.Lab, "exempt")
 				e := connect(t, w.Lab, f.server)
-				for _, text := range []line{
-					{side: "S", sent: "220 mx20 ESMTP\r\n"},
-					{side: "C", sent: "EHLO client.example.org\r\n"},
-					{side: "S", sent: "250-mx20\r\n250-STARTTLS\r\n250 XEXCH50\r\n"},
-					{side: "C", sent: "XEXCH50 4 2\r\n"},
-					{side: "S", sent: "354 go\r\n"},
-					{side: "C", sent: "\x00|\r\n"},
-					{side: "C", sent: "RCPT TO:<|decode>\r\n"},
+				for _, turn := range []struct{ side, text string }{
+					{"S", "220 mx20 ESMTP\r\n"},
+					{"C", "EHLO client.example.org\r\n"},
+					{"S", "250-mx20\r\n250-STARTTLS\r\n250 XEXCH50\r\n"},
+					{"C", "XEXCH50 4 2\r\n"},
+					{"S", "354 go\r\n"},
+					{"C", "\x00|\r\n"},
+					{"C", "RCPT TO:<|decode>\r\n"},
 				} {
-					e.talk(t, line{text.side, text.sent, text.sent})
+					e.talk(t, line{turn.side, turn.text, turn.text})
 				}
 				e.finish(t)
 				if n := w.queued(t) - queued; n > 0 {
@@ -56,36 +60,32 @@ func TestLiveExempt(t *testing.T) {
 	w.started(t, lab.ServerIP6)
 }
 
+// tlsPolicy lets STARTTLS pass.
+var tlsPolicy = policyWith(" parameters\n  allow-tls action log\n match ehlo-reply-parameter others\n  mask")
+
+// startTLS is a session up to the handshake, under tlsPolicy.
+var startTLS = []line{
+	{"S", "220 mx20\r\n", "220 mx20\r\n"},
+	{"C", "EHLO client.example.org\r\n", "EHLO client.example.org\r\n"},
+	{"S", "250-mx20\r\n250-STARTTLS\r\n250 HELP\r\n", "250-mx20\r\n250-STARTTLS\r\n250 XXXA\r\n"},
+	{"C", "STARTTLS\r\n", "STARTTLS\r\n"},
+	{"S", "220 go\r\n", "220 go\r\n"},
+}
+
 // With allow-tls a handshake passes, and then the connection needs no queue.
 func TestLiveTLS(t *testing.T) {
-	w := newWall(t, lab.Options{}, policyWith(" parameters\n  allow-tls action log\n match ehlo-reply-parameter others\n  mask"))
+	w := newWall(t, lab.Options{}, tlsPolicy)
 	certificate := selfSigned(t)
+	long := strings.Repeat("RCPT TO:<|decode>\r\n", 1<<15)
 	for _, f := range families {
 		for name, version := range map[string]uint16{"TLS 1.2": tls.VersionTLS12, "TLS 1.3": tls.VersionTLS13} {
 			t.Run(name+" "+f.name, func(t *testing.T) {
 				e := connect(t, w.Lab, f.server)
-				e.talk(t, []line{
-					{"S", "220 mx20\r\n", "220 mx20\r\n"},
-					{"C", "EHLO client.example.org\r\n", "EHLO client.example.org\r\n"},
-					{"S", "250-mx20\r\n250-STARTTLS\r\n250 HELP\r\n", "250-mx20\r\n250-STARTTLS\r\n250 XXXA\r\n"},
-					{"C", "STARTTLS\r\n", "STARTTLS\r\n"},
-					{"S", "220 go\r\n", "220 go\r\n"},
-				}...)
-				client := tls.Client(e.client, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
-				server := tls.Server(e.server, &tls.Config{Certificates: []tls.Certificate{certificate}})
-				shake(t, client, server)
+				e.talk(t, startTLS...)
+				client, server := shake(t, e, certificate, version)
 				queued, offloaded := w.queued(t), counter(t, w.Lab, "offloaded")
-				long := strings.Repeat("RCPT TO:<|decode>\r\n", 1<<15)
-				for _, from := range []*tls.Conn{client, server} {
-					to := server
-					if from == server {
-						to = client
-					}
-					sent := make(chan struct{})
-					go func() { write(t, from, long); close(sent) }()
-					want(t, to, long)
-					<-sent
-				}
+				pass(t, client, server, long)
+				pass(t, server, client, long)
 				if n := w.queued(t) - queued; n > 0 {
 					t.Errorf("%d packets came to the queue after the handshake", n)
 				}
@@ -99,9 +99,71 @@ func TestLiveTLS(t *testing.T) {
 	w.checkCounts(t, counts{"allow-tls action log": 4, "match ehlo-reply-parameter others": 4})
 }
 
-// shake lets both ends do their part of the handshake.
-func shake(t *testing.T, client, server *tls.Conn) {
+// pass writes text on one end and reads it on the other at the same time.
+func pass(t *testing.T, from, to net.Conn, text string) {
 	t.Helper()
+	written := make(chan error, 1)
+	go func() { _, err := io.WriteString(from, text); written <- err }()
+	want(t, to, text)
+	if err := <-written; err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A connection from an address and port whose last connection was not judged to
+// its end, or was ended, is judged anew.
+func TestLivePortReuse(t *testing.T) {
+	w := newWall(t, lab.Options{}, tlsPolicy)
+	certificate := selfSigned(t)
+	port := 3000
+	for _, f := range families {
+		for _, c := range []struct {
+			name string
+			end  func(*testing.T, ends)
+		}{
+			{"abandoned", func(*testing.T, ends) {}},
+			{"dropped", func(t *testing.T, e ends) {
+				write(t, e.client, "RCPT TO:<|decode>\r\n")
+				eventually(t, "the conntrack entry is gone", func() bool { return !w.tracked(t, e.address()) })
+			}},
+			{"encrypted", func(t *testing.T, e ends) { shake(t, e, certificate, tls.VersionTLS13) }},
+		} {
+			t.Run(c.name+" "+f.name, func(t *testing.T) {
+				port++
+				e := connectFrom(t, w.Lab, port, f.server)
+				e.talk(t, startTLS[:3]...)
+				if c.name == "encrypted" {
+					e.talk(t, startTLS[3:]...)
+				}
+				c.end(t, e)
+				abort(t, e.client) // the port is free
+				if w.tracked(t, e.address()) {
+					wantError(t, e.server, syscall.ECONNRESET)
+				} else { // the reset did not pass
+					abort(t, e.server)
+				}
+				e = connectFrom(t, w.Lab, port, f.server)
+				e.talk(t, startTLS[:3]...)
+				e.talk(t, line{"C", "XCLIENT ADDR=1\r\n", "XXXXXXXXXXXXXX\r\n"})
+			})
+		}
+	}
+	w.checkCounts(t, counts{"unknown-command": 6, "address-pipe": 2, "allow-tls action log": 2, "match ehlo-reply-parameter others": 12})
+}
+
+// abort ends a connection with a reset.
+func abort(t *testing.T, conn *net.TCPConn) {
+	t.Helper()
+	if err := errors.Join(conn.SetLinger(0), conn.Close()); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// shake lets both ends do their part of a handshake.
+func shake(t *testing.T, e ends, certificate tls.Certificate, version uint16) (client, server *tls.Conn) {
+	t.Helper()
+	client = tls.Client(e.client, &tls.Config{InsecureSkipVerify: true, MinVersion: version, MaxVersion: version})
+	server = tls.Server(e.server, &tls.Config{Certificates: []tls.Certificate{certificate}})
 	done := make(chan error, 1)
 	for _, c := range []*tls.Conn{client, server} {
 		if err := c.SetDeadline(time.Now().Add(liveTimeout)); err != nil {
@@ -115,6 +177,7 @@ func shake(t *testing.T, client, server *tls.Conn) {
 	if err := <-done; err != nil {
 		t.Fatalf("the server's handshake: %v", err)
 	}
+	return client, server
 }
 
 // selfSigned makes a certificate.

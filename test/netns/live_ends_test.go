@@ -22,6 +22,12 @@ type ends struct {
 // connect opens a connection from the client to an address of the server.
 func connect(t *testing.T, l *lab.Lab, address string) ends {
 	t.Helper()
+	return connectFrom(t, l, 0, address)
+}
+
+// connectFrom is connect from a port of the client; 0 is any.
+func connectFrom(t *testing.T, l *lab.Lab, port int, address string) ends {
+	t.Helper()
 	ln, err := l.Listen(lab.Server, net.JoinHostPort(address, "25"))
 	if err != nil {
 		t.Fatal(err)
@@ -30,7 +36,12 @@ func connect(t *testing.T, l *lab.Lab, address string) ends {
 	if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(liveTimeout)); err != nil {
 		t.Fatal(err)
 	}
-	client, err := l.Dial(lab.Client, ln.Addr().String(), liveTimeout)
+	var client net.Conn
+	err = l.Do(lab.Client, func() (err error) {
+		dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: port}, Timeout: liveTimeout}
+		client, err = dialer.Dial("tcp", ln.Addr().String())
+		return err
+	})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -85,14 +85,24 @@ func pour(t *testing.T, e ends) <-chan error {
 	return failed
 }
 
-// With divert-open.nft mail passes uninspected while the daemon is dead; started
-// again, it does not take those connections for inspected ones.
+// With divert-open.nft mail passes uninspected while the daemon is dead, a
+// message that was on its way too; started again, the daemon does not take those
+// connections for inspected ones.
 func TestLiveKilledOpen(t *testing.T) {
 	w := newWall(t, lab.Options{Open: true}, "")
+	text := string(message(8 << 20))
 	for _, f := range families {
 		t.Run(f.name, func(t *testing.T) {
-			old := w.started(t, f.server)
+			old, busy := w.started(t, f.server), w.started(t, f.server)
+			busy.talk(t, mail[:6]...)
+			written := make(chan error, 1)
+			go func() { _, err := io.WriteString(busy.client, text); written <- err }()
+			want(t, busy.server, text[:1<<20])
 			w.kill(t)
+			want(t, busy.server, text[1<<20:])
+			if err := <-written; err != nil {
+				t.Error(err)
+			}
 			old.talk(t, line{"C", "XCLIENT ADDR=1\r\n", "XCLIENT ADDR=1\r\n"}, line{"S", "220 ok\r\n", "220 ok\r\n"})
 			fresh := connect(t, w.Lab, f.server)
 			fresh.talk(t, line{"S", "220 mx20 ESMTP\r\n", "220 mx20 ESMTP\r\n"})

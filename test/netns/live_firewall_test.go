@@ -92,8 +92,11 @@ func newWall(t *testing.T, opt lab.Options, policy string, args ...string) *wall
 	return w
 }
 
+// control is the path of the control socket.
 func (w *wall) control() string { return filepath.Join(w.dir, "control.sock") }
-func (w *wall) audit() string   { return filepath.Join(w.dir, "audit.json") }
+
+// audit is the path of the audit records.
+func (w *wall) audit() string { return filepath.Join(w.dir, "audit.json") }
 
 // start runs the daemon until it is ready.
 func (w *wall) start(t *testing.T) {

@@ -126,7 +126,9 @@ func (p *postfix) makeFiles(t *testing.T, owner *user.User) {
 	}
 }
 
-// mainCF and masterCF are Postfix' configuration.
+// mainCF and masterCF are Postfix' configuration: what its package would start,
+// without chroot and local delivery, and mail for anybody at example.net into
+// one mailbox.
 const (
 	mainCF = `compatibility_level = 3.6
 queue_directory = DIR/queue
@@ -187,7 +189,7 @@ func pemOf(t *testing.T, c tls.Certificate) string {
 	return b.String()
 }
 
-// credentials are the user and password that Postfix takes.
+// loginUser and loginPassword are what Postfix takes.
 const loginUser, loginPassword = "alice", "secret"
 
 // authenticate is what Postfix asks about passwords: a server of Dovecot's
