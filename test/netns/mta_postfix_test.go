@@ -247,6 +247,13 @@ func decoded(text string) string {
 	return string(b)
 }
 
+// awaitLog waits until Postfix has said text, in what it said behind the first
+// from bytes.
+func (p *postfix) awaitLog(t *testing.T, from int, text string) {
+	t.Helper()
+	eventually(t, "Postfix says "+text, func() bool { return strings.Contains(p.log.String()[from:], text) })
+}
+
 // takeMail waits for one message in the mailbox, takes it out and returns it.
 func (p *postfix) takeMail(t *testing.T) string {
 	t.Helper()
