@@ -15,4 +15,8 @@ if [ "$(id -u)" != 0 ]; then
 fi
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq
-apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# The tests bring configurations of their own: Postfix is to serve nothing by
+# itself, and another mail server of this machine is not to be removed for it.
+command -v debconf-set-selections >/dev/null &&
+	echo "postfix postfix/main_mailer_type select No configuration" | debconf-set-selections
+apt-get install -y -qq --no-install-recommends --no-remove "${missing[@]}" >/dev/null

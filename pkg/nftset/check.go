@@ -43,6 +43,7 @@ type Warning struct {
 type State struct {
 	Table      bool              // table inet smtpwall exists
 	Chains     map[string]Chain  // of this table, by name
+	Limited    bool              // set limited4 or limited6 of this table has elements
 	Flowtables []string          // of all tables: "inet filter ft"
 	Sysctls    map[string]string // value by key; a key that cannot be read is missing
 	NoRPFilter []string          // interfaces without reverse path filter
@@ -79,7 +80,7 @@ func Check(s *State, bound []uint16) []Warning {
 	if s.Table {
 		ws = append(ws, checkDivert(s.Chains, "divert", "mail")...)
 		ws = append(ws, checkDivert(s.Chains, "divert_syn", "SYNs to hosts with a connection limit")...)
-		ws = append(ws, checkBound(s.Chains, bound)...)
+		ws = append(ws, checkBound(s, bound)...)
 	} else {
 		ws = append(ws, Warning{NoTable, "table inet smtpwall is not loaded: static mappings are off, and mail is inspected only if rules of your own queue it; " + reload})
 	}
@@ -133,11 +134,15 @@ func reachable(chains map[string]Chain, to string) bool {
 	return false
 }
 
-// checkBound warns of queues that packets are sent to and nobody reads.
-func checkBound(chains map[string]Chain, bound []uint16) []Warning {
+// checkBound warns of queues that packets are sent to and nobody reads. While no
+// host is limited, nothing comes to chain divert_syn.
+func checkBound(s *State, bound []uint16) []Warning {
 	var ws []Warning
-	for _, name := range slices.Sorted(maps.Keys(chains)) {
-		for _, q := range chains[name].Queues {
+	for _, name := range slices.Sorted(maps.Keys(s.Chains)) {
+		if name == "divert_syn" && !s.Limited {
+			continue
+		}
+		for _, q := range s.Chains[name].Queues {
 			missing := q.unbound(bound)
 			if len(missing) == 0 {
 				continue

@@ -22,6 +22,7 @@ func good() *State {
 			"divert":     {Queues: []Queues{{First: 0, Last: 3}}},
 			"divert_syn": {Queues: []Queues{{First: 4, Last: 4}}},
 		},
+		Limited: true,
 		Sysctls: maps.Clone(wantSysctls),
 	}
 }
@@ -50,6 +51,7 @@ func TestCheck(t *testing.T) {
 			"unbound-queue: chain divert of table inet smtpwall sends packets to queue 0, 1, 2, 3, which no program has bound",
 			"unbound-queue: chain divert_syn of table inet smtpwall sends packets to queue 4, which no program has bound",
 		}},
+		{"queue 4 while no host is limited", func(s *State) { s.Limited = false }, []uint16{0, 1, 2, 3}, nil},
 		{"one queue not bound", func(*State) {}, []uint16{0, 1, 3, 4}, []string{"unbound-queue: chain divert of table inet smtpwall sends packets to queue 2, which no program has bound"}},
 		{"highest queue", func(s *State) { s.Chains["divert"] = Chain{Queues: []Queues{{First: 65535, Last: 65535}}} }, all, []string{"unbound-queue: chain divert of table inet smtpwall sends packets to queue 65535, which no program has bound"}},
 		{"queue of a chain of the operator's", func(s *State) { s.Chains["vip"] = Chain{Queues: []Queues{{First: 8, Last: 9}}} }, append(all, 8), []string{"unbound-queue: chain vip of table inet smtpwall sends packets to queue 9, which no program has bound"}},

@@ -33,10 +33,32 @@ func Read() (*State, error) {
 			s.Table = true
 		}
 	}
-	if s.Table {
-		return s, s.readChains(conn)
+	if !s.Table {
+		return s, nil
 	}
-	return s, nil
+	if err := s.readLimited(conn); err != nil {
+		return nil, err
+	}
+	return s, s.readChains(conn)
+}
+
+// readLimited looks whether the connections of any host are limited.
+func (s *State) readLimited(conn *nftables.Conn) error {
+	sets, err := conn.GetSets(&nftables.Table{Family: nftables.TableFamilyINet, Name: "smtpwall"})
+	if err != nil {
+		return fmt.Errorf("list sets: %w", err)
+	}
+	for _, set := range sets {
+		if set.Name != "limited4" && set.Name != "limited6" {
+			continue
+		}
+		elements, err := conn.GetSetElements(set)
+		if err != nil {
+			return fmt.Errorf("list elements of set %s: %w", set.Name, err)
+		}
+		s.Limited = s.Limited || len(elements) > 0
+	}
+	return nil
 }
 
 // readFlowtables adds the flowtables of table t.

@@ -26,6 +26,9 @@ func (w *wall) started(t *testing.T, address string) ends {
 func resetOnSpeaking(t *testing.T, end *net.TCPConn) {
 	t.Helper()
 	nothingToRead(t, end)
+	if err := end.SetWriteDeadline(time.Now().Add(liveTimeout)); err != nil {
+		t.Fatal(err)
+	}
 	if _, err := io.WriteString(end, "NOOP\r\n"); err == nil {
 		wantError(t, end, syscall.ECONNRESET)
 	} else if !errors.Is(err, syscall.ECONNRESET) {

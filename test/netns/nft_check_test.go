@@ -47,7 +47,9 @@ func TestNFTCheck(t *testing.T) {
 			t.Fatalf("sysctl %s: %v: %s", setting, err, out)
 		}
 	}
-	expect("nobody bound", nftset.UnboundQueue, nftset.UnboundQueue)
+	expect("nobody bound", nftset.UnboundQueue)
+	nft(t, l, "add element inet smtpwall limited6 { 2001:db8::25 }")
+	expect("nobody bound, and a host is limited", nftset.UnboundQueue, nftset.UnboundQueue)
 	read(t, l, accept)
 	expect("bound")
 	load(t, l, lab.Options{Open: true})
