@@ -2,7 +2,7 @@
 export CGO_ENABLED := 0
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help build demo test unit lint fuzz bench test-netns test-vm deps deps-vm
+.PHONY: help build demo test unit lint fuzz bench test-netns test-vm deps deps-test deps-vm
 
 FUZZTIME ?= 30s
 
@@ -15,7 +15,7 @@ build: ## one static binary: bin/smtpwall
 demo: deps build ## mail through the firewall in three namespaces, explained (root)
 	bin/smtpwall lab --nft nft
 
-test: deps deps-vm lint build unit test-netns test-vm ## everything but the bench (root)
+test: deps deps-test deps-vm lint build unit test-netns test-vm ## everything but the bench (root)
 
 lint: ## gofmt, go vet, staticcheck
 	@test -z "$$(gofmt -l cmd pkg test)" || { gofmt -l cmd pkg test; echo "not gofmt-ed"; exit 1; }
@@ -37,8 +37,11 @@ test-netns: build ## the kernel's queue, real MTAs, three namespaces (root)
 test-vm: build ## a stock Debian kernel in QEMU loads the shipped files (root)
 	go test -count=1 -v -timeout 20m ./test/vm/
 
-deps: ## install the Debian packages that demo and test need
+deps: ## install the Debian packages that demo needs
 	scripts/install-packages.sh scripts/packages.txt
+
+deps-test: ## install the Debian packages that test-netns needs
+	scripts/install-packages.sh scripts/test-packages.txt
 
 deps-vm: ## install the Debian packages that test-vm needs
 	scripts/install-packages.sh scripts/vm-packages.txt
