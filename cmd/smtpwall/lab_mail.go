@@ -233,7 +233,7 @@ func converse(s *labSession, lines ...string) error {
 }
 
 func forbidden(s *labSession) error {
-	return converse(s, "EHLO client.example.org", "STARTTLS", "XCLIENT ADDR=10.0.0.1", "MAIL FROM:<a<b@example.org>", "QUIT")
+	return converse(s, "EHLO client.example.org", "STARTTLS", "TURN", "XCLIENT ADDR=10.0.0.1", "MAIL FROM:<a<b@example.org>", "QUIT")
 }
 
 // deliver sends a mail with the standard library's client and compares what the

@@ -27,10 +27,10 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 		e.counters.Banners++
 	case smtp.KindUnknownCommand:
 		e.counters.UnknownCommands++
-		e.fact(f, Event{Kind: EventUnknownCommand, Do: policy.Do{Action: policy.Mask, Log: true}})
+		e.fact(f, Event{Kind: EventUnknownCommand, Rule: "unknown-command", Do: policy.Do{Action: policy.Mask, Log: true}})
 	case smtp.KindAddressReplaced:
 		e.counters.AddressesChanged++
-		e.fact(f, Event{Kind: EventReplaced, Do: policy.Do{Action: policy.Mask, Log: true}})
+		e.fact(f, Event{Kind: EventReplaced, Rule: "address-character", Do: policy.Do{Action: policy.Mask, Log: true}})
 	case smtp.KindPipe:
 		e.counters.PipesEnded++
 		return e.ends(ReasonPolicy, e.fact(f, Event{Kind: EventMalicious, Rule: "address-pipe", Do: dropAndLog}))

@@ -148,7 +148,7 @@ type Event struct {
 	Side smtp.Side // whose bytes: Client is an ESMTP Request, Server a Response
 
 	Class  int       // EventMatch: the match line's number in its map, from 1
-	Rule   string    // EventMatch: "header line length gt 998"; EventParameter: "bare-newline"
+	Rule   string    // EventMatch: "header line length gt 998"; others: "bare-newline", "unknown-command"
 	Do     policy.Do // what was done; Do.Log false: the operator did not ask for a record
 	Detail string    // one sentence without a colon
 	Offset uint64    // of the byte that decided, in the payload of Side
