@@ -100,6 +100,10 @@ func TestTCB(t *testing.T) {
 			{Original, 1, 1, ACK | FIN, 4, InOrder}, {Original, 1, 1, ACK | FIN, 4, Old}, {Reply, 1, 6, ACK | FIN, 0, InOrder},
 			{Original, 6, 2, ACK, 0, Old}, {Original, 6, 2, ACK, 1, BadFIN},
 		}},
+		{"text at the FIN's own number", []step{ // a receiver that lost the FIN would deliver it
+			{Original, 1, 1, ACK | FIN, 4, InOrder}, {Original, 5, 1, ACK, 1, BadFIN}, {Original, 1, 1, ACK, 5, BadFIN},
+			{Original, 1, 1, ACK, 4, Old}, {Original, 5, 1, ACK | FIN, 0, Old}, {Original, 6, 1, ACK, 0, Old},
+		}},
 		{"a FIN behind a gap waits", []step{{Original, 5, 1, ACK | FIN, 0, Ahead}, {Original, 1, 1, ACK, 4, InOrder}, {Original, 5, 1, ACK | FIN, 0, InOrder}}},
 		{"a stale FIN", []step{{Original, 1, 1, ACK, 10, InOrder}, {Original, 3, 1, ACK | FIN, 2, BadFIN}}},
 		{"RST at, before and behind what is expected", []step{

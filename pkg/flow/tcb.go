@@ -157,8 +157,8 @@ func (t *TCB) checkText(d Dir, s *Segment) Verdict {
 		end = end.Add(1)
 	}
 	switch {
-	case h.fin && h.next.Less(end):
-		return BadFIN // beyond the FIN
+	case h.fin && (h.next.Less(end) || s.Len > 0 && h.next.Add(-1).Less(s.end())):
+		return BadFIN // beyond the FIN, or text at the sequence number that it took
 	case end.LessEq(h.next):
 		if fin && (!h.fin || end != h.next) {
 			return BadFIN // inside octets that were forwarded without it

@@ -161,8 +161,9 @@ func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
 	}
 	for bound := d.bound(SenderLength, l.pathAt); l.path.sender() > bound; bound = d.bound(SenderLength, l.pathAt) {
 		l.pathAt++
-		d.report(Fact{Kind: KindLimit, Side: Client, Measure: SenderLength, Limit: bound, Value: bound + 1,
-			Text: l.text(data[from:i])}, i)
+		text := l.text(data[from:max(from, i)])
+		text = text[:min(len(text), int(l.length)-1)] // what stands before it, wherever the packets were cut
+		d.report(Fact{Kind: KindLimit, Side: Client, Measure: SenderLength, Limit: bound, Value: bound + 1, Text: text}, i)
 	}
 }
 

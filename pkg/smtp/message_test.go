@@ -141,6 +141,8 @@ func TestLimitsOfCommands(t *testing.T) {
 		{"sender at 320", "MAIL FROM:<" + x("s", 320) + "> SIZE=1\r\n", nil},
 		{"sender over", "MAIL FROM:<" + x("s", 321) + ">\r\n", []string{"limit@331 4>320"}},
 		{"sender over without brackets", "MAIL FROM: " + x("s", 321) + "\r\n", []string{"limit@331 4>320"}},
+		{"a bare CR in the path may end a packet", "MAIL FROM:" + x("s", 320) + "\rX\r\n", []string{"bare@330 \"MAIL FROM:" + x("s", 320) + "\"", "limit@330 4>320",
+			"replaced@333 \"MAIL FROM:" + x("s", 320) + "\\rX\""}},
 		{"sender behind a phrase", "MAIL FROM:x <" + x("s", 321) + ">\r\n", []string{"limit@333 4>320"}},
 		{"source route counts", "SAML FROM:<@a,@b:" + x("s", 315) + ">\r\n", []string{"limit@331 4>320"}},
 		{"a long recipient is none", "RCPT TO:<" + x("s", 321) + ">\r\n", nil},
