@@ -52,9 +52,9 @@ func TestLiveSession(t *testing.T) {
 			e.finish(t)
 			w.checkRecords(t, e.address(),
 				"built",
-				"unknown-command request mask XCLIENT ADDR=1",
-				"unknown-command request mask starttls",
-				"replaced request mask MAIL FROM:<a<b@example.org>",
+				"unknown-command request mask unknown-command XCLIENT ADDR=1",
+				"unknown-command request mask unknown-command starttls",
+				"replaced request mask address-character MAIL FROM:<a<b@example.org>",
 				"teardown TCP FINs")
 			if r := w.records(t, e.address())[0]; r.ClientInterface != "outside" {
 				t.Errorf("the client's interface is %s, want outside", r.ClientInterface)
@@ -82,8 +82,8 @@ func TestLiveBytewise(t *testing.T) {
 			e.finish(t)
 			w.checkRecords(t, e.address(),
 				"built",
-				"unknown-command request mask STARTTLS",
-				"unknown-command request mask XFOO",
+				"unknown-command request mask unknown-command STARTTLS",
+				"unknown-command request mask unknown-command XFOO",
 				"teardown TCP FINs")
 		})
 	}

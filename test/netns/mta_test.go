@@ -192,10 +192,10 @@ func TestMTACommands(t *testing.T) {
 			p.awaitLog(t, logged, "in MAIL command: <a b@example.org>")
 			w.checkRecords(t, c.address(),
 				"built",
-				"unknown-command request mask STARTTLS",
-				"unknown-command request mask XCLIENT ADDR=192.0.2.1",
-				"unknown-command request mask BDAT 5 LAST",
-				"replaced request mask MAIL FROM:<a<b@example.org>",
+				"unknown-command request mask unknown-command STARTTLS",
+				"unknown-command request mask unknown-command XCLIENT ADDR=192.0.2.1",
+				"unknown-command request mask unknown-command BDAT 5 LAST",
+				"replaced request mask address-character MAIL FROM:<a<b@example.org>",
 				"malicious request drop-connection address-pipe RCPT TO:<|",
 				"terminated address-pipe inspector disconnected, dropped packet.",
 				"teardown address-pipe Flow closed by inspection")
