@@ -1,0 +1,310 @@
+package engine
+
+import (
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+	"github.com/google/gopacket/layers"
+
+	"github.com/smtpwall/smtpwall/pkg/flow"
+)
+
+// What was edited once stays edited, whatever the borders of a retransmission.
+func TestRetransmissionCarriesTheEdit(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	line := "NOOP\r\nXCLIENT ADDR=1\r\nNOOP\r\n"
+	w.send(client, line)
+	masked := "NOOP\r\nXXXXXXXXXXXXXX\r\nNOOP\r\n"
+	w.got[client] = receiver{base: w.isn[client] + 1, data: map[uint32]byte{}} // the network lost all of it
+	for from := 0; from < len(line); from += 5 {
+		end := min(from+7, len(line)) // overlapping pieces
+		w.raw(client, w.at(client, from, line[from:end]))
+	}
+	w.want(client, strings.ReplaceAll(masked, "\r\n", "\n"))
+	w.got[client] = receiver{base: w.isn[client] + 1, data: map[uint32]byte{}}
+	w.sent[client] += len("QUIT\r\n")
+	d := w.raw(client, w.at(client, 0, line+"QUIT\r\n")) // old and new bytes in one segment
+	if d == nil || !d.Edited {
+		t.Fatalf("decision %+v", d)
+	}
+	w.want(client, strings.ReplaceAll(masked, "\r\n", "\n")+"QUIT\n")
+	w.raw(client, w.at(client, 8, "evil")) // different bytes at the same place
+	w.ack(client)
+	if c := w.e.Counters(); c.LedgerBytes > 256 {
+		t.Errorf("acknowledged bytes are kept: %d", c.LedgerBytes)
+	}
+	w.done()
+}
+
+func TestOutOfOrderIsHeld(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = len("NOOP\r\nXFOO\r\nQUIT\r\n")
+	if d := w.raw(client, w.at(client, 12, "QUIT\r\n")); d != nil {
+		t.Fatalf("a packet behind a gap was decided: %+v", d)
+	}
+	if d := w.raw(client, w.at(client, 6, "XFOO\r\n")); d != nil {
+		t.Fatalf("a packet behind a gap was decided: %+v", d)
+	}
+	w.raw(client, w.at(client, 0, "NOOP\r\n"))
+	w.want(client, "NOOP\nXXXX\nQUIT\n")
+	w.done()
+}
+
+func TestHoldTimesOut(t *testing.T) {
+	w := connect(t, Options{})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = 100
+	w.raw(client, w.at(client, 6, "XFOO\r\n"))
+	w.tick(holdTimeout - 10*time.Millisecond)
+	if len(w.drops) > 0 {
+		t.Fatal("dropped too early")
+	}
+	w.tick(10 * time.Millisecond)
+	if diff := cmp.Diff([]Reason{ReasonHoldTimeout}, w.drops); diff != "" {
+		t.Error(diff)
+	}
+	w.raw(client, w.at(client, 0, "NOOP\r\n"))
+	w.raw(client, w.at(client, 6, "XFOO\r\n")) // TCP sends it again
+	w.want(client, "NOOP\nXXXX\n")
+	w.done()
+}
+
+func TestHoldIsBounded(t *testing.T) {
+	w := connect(t, Options{Limits: Limits{HeldPerFlow: 3}})
+	w.send(server, "220 x\r\n")
+	w.sent[client] = 100
+	for i := range 4 {
+		w.raw(client, w.at(client, 6+i, "X"))
+	}
+	if diff := cmp.Diff([]Reason{ReasonHoldFull}, w.drops); diff != "" {
+		t.Error(diff)
+	}
+	w.done()
+}
+
+// An established connection leaves by FIN, RST or conntrack's word, never by
+// idleness; one that never got a greeting does.
+func TestIdle(t *testing.T) {
+	w := connect(t, Options{})
+	w.tick(5 * time.Minute)
+	if w.e.Counters().Flows != 1 {
+		t.Fatal("a client waits five minutes for its greeting (RFC 5321)")
+	}
+	w.talk("S: 220 x")
+	w.tick(24 * time.Hour)
+	w.talk("C: XFOO")
+	w.want(client, "XXXX\n")
+	silent := connect(t, Options{})
+	silent.tick(6 * time.Minute)
+	if silent.e.Counters().Flows != 0 {
+		t.Error("a connection without payload stays for ever")
+	}
+}
+
+func TestSYNAgain(t *testing.T) {
+	w := newWire(t, Options{})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] - 500}) // never answered
+	w.handshake()                                                             // begun anew with another number
+	w.talk("S: 220 x\nC: NOOP")
+	w.want(client, "NOOP\n")
+	if len(w.drops) > 0 {
+		t.Errorf("drops %v", w.drops)
+	}
+}
+
+// The same addresses again, with a lower sequence number: nothing of the old
+// connection may stand in the way of the new one.
+func TestTupleReuse(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nS: 250 ok\nC: NOOP")
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + uint32(w.sent[0])})
+	for i := range w.isn {
+		w.isn[i] -= 5000
+		w.sent[i] = 0
+		w.got[i] = receiver{base: w.isn[i] + 1, data: map[uint32]byte{}}
+	}
+	w.handshake()
+	w.talk("S: 220 x\nC: XFOO")
+	w.want(server, "220 *\n")
+	w.want(client, "XXXX\n")
+	w.done()
+}
+
+func TestMidstream(t *testing.T) {
+	known := map[flow.Key]struct{}{flow.KeyOf(newWire(t, Options{}).addr[0], newWire(t, Options{}).addr[1]): {}}
+	for _, c := range []struct {
+		opt  Options
+		want Decision
+	}{
+		{Options{Midstream: MidstreamReset, Known: known}, Decision{Mark: MarkReset}},
+		{Options{Midstream: MidstreamBypass, Known: known}, Decision{Mark: MarkOffload}},
+		{Options{Midstream: MidstreamBypass}, Decision{Mark: MarkReset}},
+		{Options{Midstream: MidstreamDrop, Known: known}, Decision{Verdict: Drop, Reason: ReasonMidstream}},
+	} {
+		w := newWire(t, c.opt)
+		d := w.send(client, "QUIT\r\n")
+		if d.Verdict != c.want.Verdict || d.Mark != c.want.Mark || d.Reason != c.want.Reason {
+			t.Errorf("%+v: decision %+v", c.opt, d)
+		}
+		rst := segment{flags: layers.TCP{RST: true}, seq: 1}
+		if d := w.raw(client, rst); d.Mark == MarkReset {
+			t.Errorf("%+v: a RST is answered with a RST", c.opt)
+		}
+	}
+}
+
+func TestTCPRefusals(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		dir  flow.Dir
+		seg  func(w *wireTest) segment
+		want Reason
+	}{
+		{"SYN with payload on a session", client, func(w *wireTest) segment {
+			return segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] + 500, payload: "EVIL"}
+		}, ReasonSYNPayload},
+		{"SYN on a session", client, func(w *wireTest) segment { return segment{flags: layers.TCP{SYN: true}, seq: w.isn[0] + 500} }, ReasonDuplicateSYN},
+		{"SYN of the server", server, func(w *wireTest) segment { return segment{flags: layers.TCP{SYN: true}, seq: w.isn[1] + 9} }, ReasonNotSYN},
+		{"acknowledges what was not sent", client, func(w *wireTest) segment {
+			s := w.at(client, w.sent[0], "NOOP\r\n")
+			s.ack += 100
+			return s
+		}, ReasonInvalidACK},
+		{"RST before the window", client, func(w *wireTest) segment {
+			return segment{flags: layers.TCP{RST: true}, seq: w.isn[0] - 10}
+		}, ReasonInvalidRST},
+		{"FIN inside old bytes", client, func(w *wireTest) segment {
+			s := w.at(client, 0, "NO")
+			s.flags.FIN = true
+			return s
+		}, ReasonBeyondFIN},
+		{"no ACK", client, func(w *wireTest) segment {
+			s := w.at(client, w.sent[0], "NOOP\r\n")
+			s.flags.ACK = false
+			return s
+		}, ReasonNotSYN},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			w := connect(t, Options{})
+			w.talk("S: 220 x\nC: NOOP\nS: 250 ok")
+			d := w.raw(c.dir, c.seg(w))
+			if d == nil || d.Verdict != Drop || d.Reason != c.want {
+				t.Fatalf("decision %+v, want drop %v", d, c.want)
+			}
+			w.talk("C: XFOO") // the session is unharmed and inspected
+			w.want(client, "NOOP\nXXXX\n")
+			w.done()
+		})
+	}
+}
+
+// A RST that its receiver may refuse must not blind the inspection.
+func TestRSTDoesNotBlind(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nS: 250 ok")
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + uint32(w.sent[0])})
+	w.talk("C: XFOO")
+	w.want(client, "NOOP\nXXXX\n")
+	w.done()
+}
+
+func TestUrgentIsCleared(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x")
+	s := w.at(client, 0, "NOOP\r\n")
+	s.flags.URG, s.flags.Urgent = true, 3
+	w.sent[client] += 6
+	d := w.raw(client, s)
+	if !d.Edited || d.Data[20+tcpFlags]&flagURG != 0 || d.Data[20+tcpUrgent+1] != 0 {
+		t.Errorf("decision %+v", d)
+	}
+	w.done()
+}
+
+func TestSpoofedInterface(t *testing.T) {
+	w := newWire(t, Options{})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0], in: 1})
+	synAck := segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1, in: 1}
+	if d := w.raw(server, synAck); d.Reason != ReasonSpoofed {
+		t.Errorf("the client played the server: %+v", d)
+	}
+	synAck.in = 2
+	if d := w.raw(server, synAck); d.Verdict != Accept {
+		t.Errorf("the server's SYN-ACK: %+v", d)
+	}
+	s := w.at(server, 0, "220 x\r\n")
+	s.in = 1
+	if d := w.raw(server, s); d.Reason != ReasonSpoofed {
+		t.Errorf("the client played the server: %+v", d)
+	}
+	w.done()
+}
+
+func TestTableFull(t *testing.T) {
+	w := newWire(t, Options{Limits: Limits{Flows: 1}})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1})
+	w.addr[0] = netipMustParse("203.0.113.6:1000")
+	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Reason != ReasonTableFull {
+		t.Errorf("decision %+v", d)
+	}
+	w.tick(30 * time.Second) // the first one's handshake times out
+	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Verdict != Accept {
+		t.Errorf("decision %+v", d)
+	}
+	w.done()
+}
+
+func TestForget(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP")
+	k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
+	w.take(w.e.Forget(w.now, k), 0) // may be about an earlier connection
+	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept || d.Mark != MarkNone {
+		t.Errorf("decision %+v", d)
+	}
+	w.now += settling
+	w.take(w.e.Forget(w.now, k), 0)
+	if w.e.Counters().Flows != 0 {
+		t.Error("not forgotten")
+	}
+	if diff := cmp.Diff("teardown 6", w.log()[len(w.log())-1]); diff != "" {
+		t.Error(diff)
+	}
+}
+
+func TestUndecodable(t *testing.T) {
+	good := newWire(t, Options{}).packet(client, segment{flags: layers.TCP{SYN: true}})
+	fragment := append([]byte(nil), good...)
+	fragment[6] = 0x20 // more fragments
+	for name, data := range map[string][]byte{
+		"empty": {}, "version 5": {0x50}, "cut": good[:len(good)-1], "longer than its length": append(append([]byte(nil), good...), 0),
+		"fragment": fragment, "header only": good[:20],
+	} {
+		e := New(Options{})
+		if d := e.Process(&Packet{ID: 7, Data: data}); len(d) != 1 || d[0].Verdict != Drop || d[0].Reason != ReasonUndecodable || d[0].ID != 7 {
+			t.Errorf("%s: %+v", name, d)
+		}
+	}
+}
+
+func TestLedgerOfRepliesForgets(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: HELP")
+	line := "214-" + strings.Repeat("x", 994) + "\r\n"
+	for range 100 { // no client bytes in between: pure ACKs do not come through the queue
+		if d := w.send(server, line); d.Verdict != Accept {
+			t.Fatalf("decision %+v", d)
+		}
+	}
+	if d := w.raw(server, w.at(server, w.sent[server]-3000, "evil")); !d.Edited {
+		t.Errorf("a conflicting retransmission passed: %+v", d)
+	}
+	if d := w.raw(server, w.at(server, 100, "evil")); d.Verdict != Drop || d.Reason != ReasonLedgerFull {
+		t.Errorf("bytes that are not kept any more: %+v", d)
+	}
+	w.done()
+}
