@@ -94,7 +94,7 @@ func parameters(m *policy.Map, c *engine.Counters) []LineReport {
 		if m.TLSLog {
 			line += " action log"
 		}
-		out = append(out, LineReport{Line: line, Count: c.Offloaded})
+		out = append(out, LineReport{Line: line, Count: c.TLSStarted})
 	}
 	for p := range policy.NumParameters {
 		var n uint64

@@ -112,3 +112,14 @@ func TestSum(t *testing.T) {
 		t.Errorf("a was changed: %+v", a)
 	}
 }
+
+// TestTLSLine: allow-tls counts the sessions that became encrypted, not those
+// that pass unread for another reason.
+func TestTLSLine(t *testing.T) {
+	m := *policy.Default().Classes[0].Map
+	m.AllowTLS, m.TLSLog = true, true
+	lines := parameters(&m, &engine.Counters{TLSStarted: 3, Offloaded: 5})
+	if want := (LineReport{Line: "allow-tls action log", Count: 3}); lines[1] != want {
+		t.Errorf("got %+v, want %+v", lines[1], want)
+	}
+}

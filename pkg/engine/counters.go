@@ -54,6 +54,7 @@ type Counters struct {
 	EndedByRST  uint64 // connections ended by reset
 	Offloaded   uint64 // connections handed to the kernel
 
+	TLSStarted       uint64   // sessions that became encrypted
 	Banners          uint64   // greetings masked
 	UnknownCommands  uint64   // command lines masked
 	AddressesChanged uint64   // paths in which bytes were replaced

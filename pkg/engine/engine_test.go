@@ -199,6 +199,9 @@ func TestSTARTTLSOffloads(t *testing.T) {
 	if d := w.send(client, "RCPT TO:<|>\r\n"); d.Mark != MarkOffload || d.Edited {
 		t.Errorf("decision %+v", d)
 	}
+	if c := w.e.Counters(); c.TLSStarted != 1 || c.Offloaded != 1 {
+		t.Errorf("%d sessions encrypted, %d offloaded", c.TLSStarted, c.Offloaded)
+	}
 	if diff := cmp.Diff([]string{"built", "tls"}, w.log()); diff != "" {
 		t.Error(diff)
 	}
@@ -223,6 +226,9 @@ func TestUndecided(t *testing.T) {
 		if open == UndecidedOpen {
 			w.want(server, "220 *\n354 go\n")
 			w.want(client, "NOOP\nXFOO\n")
+			if c := w.e.Counters(); c.TLSStarted != 0 || c.Offloaded != 1 {
+				t.Errorf("%d sessions encrypted, %d offloaded", c.TLSStarted, c.Offloaded)
+			}
 		} else {
 			w.want(server, "220 *\n")
 			w.want(client, "NOOP\n")

@@ -55,6 +55,7 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 	case smtp.KindAuthLine:
 		return e.parameter(f, policy.AuthLineLength, dropAndLog, "a line of an AUTH exchange is too long")
 	case smtp.KindTLSStarted:
+		e.counters.TLSStarted++
 		e.fact(f, Event{Kind: EventTLSStarted, Do: policy.Do{Log: m.TLSLog}})
 		e.startBypass(e.feed.entry)
 	case smtp.KindUnexpectedReply:

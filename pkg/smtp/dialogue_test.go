@@ -223,7 +223,8 @@ func sameButMasked(a, b string, fs []flight, side Side) bool {
 	return true
 }
 
-func TestEdgesKeepLength(t *testing.T) {
+// A line end stays where it is, whatever is masked around it.
+func TestEditsKeepLineEnds(t *testing.T) {
 	for _, c := range dialogueCases {
 		var d Dialogue
 		d.Init(classic())
