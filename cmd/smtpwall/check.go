@@ -26,7 +26,7 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "check the policy and nft files without loading them",
 		Long: `Parses the policy file and prints every error with file, line, column and what
-was expected there. With --nft it also has nft check the ruleset as it would be
+was expected there. What is no error but will hurt is printed as a warning. With --nft it also has nft check the ruleset as it would be
 loaded, which takes CAP_NET_ADMIN.`,
 		Example: `  smtpwall check
   smtpwall check --policy new.conf --nft /etc/smtpwall`,
@@ -63,7 +63,8 @@ func readPolicy(path string) (*policy.Config, string, error) {
 	return cfg, file, err
 }
 
-// checkPolicy prints a summary of the policy, or everything wrong with it.
+// checkPolicy prints a summary of the policy and what in it will hurt, or
+// everything wrong with it.
 func checkPolicy(cmd *cobra.Command, path string) error {
 	cfg, file, err := readPolicy(path)
 	if list := policy.Errors(nil); errors.As(err, &list) {
@@ -80,6 +81,9 @@ func checkPolicy(cmd *cobra.Command, path string) error {
 	for _, c := range cfg.Classes {
 		fmt.Fprintf(out, "  class %s: queues %d-%d inspected by %s, %s\n", c.Name, c.First, c.Last, c.Map.Name,
 			plural(len(c.Map.Matches), "match line"))
+	}
+	for _, w := range cfg.Warnings() {
+		fmt.Fprintf(out, "warning: %s\n", w)
 	}
 	return nil
 }

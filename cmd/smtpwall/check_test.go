@@ -4,6 +4,8 @@ import (
 	"runtime/debug"
 	"strings"
 	"testing"
+
+	"github.com/smtpwall/smtpwall/pkg/policy"
 )
 
 // TestCheckPolicy: a summary of a good file, every error of a bad one.
@@ -11,6 +13,7 @@ func TestCheckPolicy(t *testing.T) {
 	good := defaultCopy(t)
 	stdout, stderr, err := call(newCheckCommand(), "", "--policy", good)
 	want := "policy " + good + ": OK, 1 map: _default_esmtp_map\n  class inspection_default: queues 0-3 inspected by _default_esmtp_map, 7 match lines\n"
+	stdout, _, _ = strings.Cut(stdout, "warning: ")
 	if err != nil || stderr != "" || stdout != want {
 		t.Errorf("%v, %s\n got %s\nwant %s", err, stderr, stdout, want)
 	}
@@ -28,6 +31,41 @@ func TestCheckPolicy(t *testing.T) {
 
 	if _, _, err = call(newCheckCommand(), "", "--policy", "/nonexistent.conf"); err == nil || err.Error() != "read policy: open /nonexistent.conf: no such file or directory" {
 		t.Errorf("a named file that is missing: %v", err)
+	}
+}
+
+// TestCheckWarnings: what will hurt stands behind the summary, and is no error;
+// of a map that nothing inspects with nothing is said.
+func TestCheckWarnings(t *testing.T) {
+	for _, tt := range []struct {
+		name, conf string
+		warns      bool
+	}{
+		{"the default map hides banner and STARTTLS", "", true},
+		{"a map that hides nothing", "policy-map type inspect esmtp m\n parameters\n  allow-tls\n", false},
+	} {
+		text, inspect := tt.conf, "m"
+		if text == "" {
+			inspect = ""
+		}
+		text += "policy-map global_policy\n class c\n  inspect esmtp " + inspect + "\nclass-map c\n match queue 0\nservice-policy global_policy global\n"
+		cfg, err := policy.Parse("test", []byte(text))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var want string
+		for _, w := range cfg.Warnings() {
+			want += "warning: " + w + "\n"
+		}
+		if (want != "") != tt.warns {
+			t.Errorf("%s: the policy's warnings are %q", tt.name, want)
+		}
+		stdout, stderr, err := call(newCheckCommand(), "", "--policy", file(t, "policy.conf", []byte(text)))
+		_, classes, _ := strings.Cut(stdout, "\n")
+		_, got, _ := strings.Cut(classes, "\n")
+		if err != nil || stderr != "" || got != want {
+			t.Errorf("%s: %v, %s\n got %s\nwant %s", tt.name, err, stderr, got, want)
+		}
 	}
 }
 

@@ -2,11 +2,11 @@ package main
 
 import (
 	"bufio"
-	"bytes"
 	"fmt"
 	"io"
 	"os"
 	"slices"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -15,7 +15,6 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/capture"
 	"github.com/smtpwall/smtpwall/pkg/engine"
 	"github.com/smtpwall/smtpwall/pkg/policy"
-	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
 
 // newExplainCommand returns `smtpwall explain`.
@@ -26,7 +25,8 @@ func newExplainCommand() *cobra.Command {
 		Short: "show a written dialogue as each side would see it",
 		Long: `Runs a dialogue written as text through the inspection and shows each line as
 it was sent. Below it, behind "->", stands what the other side received, if that
-differs; to the right, behind "#", the rule that acted. The audit records follow.
+differs; to the right, behind "#", the rule that acted with its numbers, and
+whether the line was held or passed unread. The audit records follow.
 
 A transcript has one line for what one side sends at once:
 
@@ -112,6 +112,9 @@ func (x *explainer) inspect(turn int, p *engine.Packet) []engine.Decision {
 	x.packet[p.ID] = turn
 	d := x.eng.Process(p)
 	x.after(turn, d)
+	if !slices.ContainsFunc(d, func(d engine.Decision) bool { return d.ID == p.ID }) {
+		x.note(turn, "held: the reply to the command before it says how to read it")
+	}
 	return d
 }
 
@@ -122,20 +125,33 @@ func (x *explainer) after(turn int, decisions []engine.Decision) {
 			x.views[t].take(d)
 		}
 	}
-	noted := false
+	var told []string
 	for _, e := range x.eng.TakeEvents() {
 		x.events = append(x.events, e)
 		if s := audit.Summary(&e); s != "" {
 			x.note(x.turnAt(turn, &e), s)
-			noted = true
+			told = append(told, audit.RuleLine(&e))
 		}
 	}
 	x.eng.TakeKills()
-	// A rule that makes no event still counts: mask-banner.
+	x.counted(turn, told)
+	for _, d := range decisions {
+		if t := x.packet[d.ID]; t >= 0 && d.Mark&engine.MarkOffload != 0 && len(x.views[t].notes) == 0 {
+			x.note(t, "passes unread")
+		}
+	}
+}
+
+// counted notes the policy lines that counted something without an event of
+// theirs being told: mask-banner, or a rate-limit that is not reached.
+func (x *explainer) counted(turn int, told []string) {
 	before := x.lines
 	x.lines = x.report()
 	for i, l := range x.lines {
-		if l.Count > before[i].Count && !noted {
+		explained := slices.ContainsFunc(told, func(rule string) bool {
+			return l.Line == rule || l.Do == "" && strings.HasPrefix(l.Line, rule+" ")
+		})
+		if l.Count > before[i].Count && !explained {
 			x.note(turn, ruleOf(l))
 		}
 	}
@@ -188,45 +204,4 @@ func ruleOf(l audit.LineReport) string {
 		return l.Line
 	}
 	return l.Line + ": " + l.Do
-}
-
-// column is where notes stand.
-const column = 60
-
-// print shows one turn.
-func (x *explainer) print(w io.Writer, i int) {
-	t, v := x.turns[i], x.views[i]
-	who := map[smtp.Side]string{smtp.Client: "C: ", smtp.Server: "S: "}[t.Side]
-	lines := []string{who + capture.EscapeLine(t.Data)}
-	switch {
-	case v.lost != "" && len(v.seen) == 0:
-		lines = append(lines, "-> ("+v.lost+")")
-	case v.lost != "":
-		lines = append(lines, "-> "+capture.EscapeLine(v.seen)+" ("+v.lost+")")
-	case len(v.seen) == 0 && len(t.Data) > 0:
-		lines = append(lines, "-> (not decided)")
-	case !bytes.Equal(v.seen, t.Data):
-		lines = append(lines, "-> "+capture.EscapeLine(v.seen))
-	}
-	for n, note := range v.notes {
-		at := len(lines) - 1 + n
-		if n > 0 {
-			lines = append(lines, "")
-		}
-		lines[at] = fmt.Sprintf("%-*s # %s", column, lines[at], note)
-	}
-	for _, l := range lines {
-		fmt.Fprintln(w, l)
-	}
-}
-
-// records prints the audit records of the whole dialogue.
-func (x *explainer) records(w io.Writer) {
-	f := audit.New(audit.Options{Interface: sideNames, Wall: func(d time.Duration) time.Time { return time.Unix(0, 0).UTC().Add(d) }})
-	fmt.Fprintln(w, "\nAudit records:")
-	for i := range x.events {
-		for _, r := range f.Records(&x.events[i]) {
-			fmt.Fprintln(w, r.Body)
-		}
-	}
 }

@@ -150,6 +150,9 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		return err
 	}
 	log.Infof("policy: %s", source)
+	for _, w := range cfg.Warnings() {
+		log.Warn(w)
+	}
 
 	server := &control.Server{}
 	d := daemon.New(daemon.Options{

@@ -17,11 +17,20 @@
 // text:
 //
 //	...; matched Class 4: header line length gt 998 (offset 1234, 1021 > 998, "X-Long: aaa")
+//	...; matched Class 2: not cmd line length gt 4 (offset 10, 4 <= 4, "\r\n")
+//	...; matched Class 1: cmd verb NOOP (offset 52, 4 > 3, matches within a second)
+//	...; unknown-command: XFOO (offset 9, not forwarded)
 //
 // It holds the offset of the byte that decided, counted from the first payload
-// byte of its side; the value reached and the bound, where there is one; and the
-// peer's bytes between quotes, unless the text before has them. It always comes
-// last, so that a peer who writes parentheses of its own cannot move it.
+// byte of its side; the value reached and the bound, where there is one; what a
+// rate-limit counts; the peer's bytes between quotes, unless the text before has
+// them; and "not forwarded" for a mask that nobody got, because a later byte of
+// the same packet ended the connection. It always comes last, so that a peer who
+// writes parentheses of its own cannot move it. 108006 has none.
+//
+// What happened to the bytes is one of the ASA's words: "Dropped connection for",
+// "Reset connection for", "Masked header flags for", or "Dropped" for a mask that
+// was not forwarded. Of AUTH commands no record shows more than the mechanism.
 //
 // Bytes of a peer appear as they came if they are printable ASCII; all others,
 // the quote and the backslash are written \r, \n, \t, \", \\ or \xNN, so that a
@@ -37,7 +46,8 @@
 //	host              Options.Host
 //	id, severity      of the ASA's message: 108004, 4
 //	event             built, teardown, terminated, match, parameter, replaced,
-//	                  malicious, unknown-command, tls-started, notice, undecided
+//	                  malicious, unknown-command, tls-started, size-exceeded,
+//	                  notice, undecided
 //	connection        number of the connection, the same in all its records
 //	direction         inbound or outbound
 //	client, client_port, client_interface
@@ -45,11 +55,18 @@
 //	side              request (the client's bytes) or response (the server's)
 //	action            mask, drop-connection, reset; absent: none was taken
 //	class             number of the match line in its map, from 1
-//	rule              "header line length gt 998", "bare-newline"
+//	rule              the match line, "header line length gt 998"; the parameter:
+//	                  bare-newline, pipelining, tls-injection, auth-line-length,
+//	                  mail-relay, special-character, require-tls; or what holds
+//	                  without a line: unknown-command, address-character,
+//	                  address-pipe, mail-parameter, after-quit, early-bytes, size-exceeded, undecided
 //	detail            one sentence
 //	offset            of the byte that decided, from 0
-//	limit, value      the bound and what was reached
+//	limit, value      the bound and what was reached; for size-exceeded the octets
+//	                  declared and counted, for a rate-limit matches a second, for a
+//	                  notice about a reply its code as value
 //	text              the peer's bytes, escaped as in the ASA text
+//	not_forwarded     true of a mask (or a replacement) that nobody got
 //	duration          seconds (teardown)
 //	bytes             payload bytes forwarded, both directions (teardown)
 //	reason            of 302014 or 507003

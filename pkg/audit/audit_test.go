@@ -264,31 +264,6 @@ func TestRepeat(t *testing.T) {
 	}
 }
 
-// TestSummary: the phrase that stands next to a line of dialogue.
-func TestSummary(t *testing.T) {
-	tests := []struct {
-		event engine.Event
-		want  string
-	}{
-		{engine.Event{Kind: engine.EventMatch, Class: 7, Rule: "ehlo-reply-parameter others", Do: policy.Do{Action: policy.Mask}},
-			"matched Class 7: ehlo-reply-parameter others: mask"},
-		{engine.Event{Kind: engine.EventParameter, Rule: "pipelining", Detail: "did not wait", Do: do(policy.NoAction)}, "pipelining: did not wait: log"},
-		{engine.Event{Kind: engine.EventUnknownCommand, Text: "BDAT"}, "unknown-command: mask"},
-		{engine.Event{Kind: engine.EventReplaced, Offset: 5}, "address-character: replaced by a space (offset 5)"},
-		{engine.Event{Kind: engine.EventMalicious, Offset: 5}, "address-pipe: connection ended (offset 5)"},
-		{engine.Event{Kind: engine.EventUndecided, Detail: "354 without DATA", Do: do(policy.DropConnection)}, "undecided: 354 without DATA: drop-connection log"},
-		{engine.Event{Kind: engine.EventNotice, Detail: "too late"}, "notice: too late"},
-		{engine.Event{Kind: engine.EventTLSStarted}, "allow-tls: the rest is not read"},
-		{engine.Event{Kind: engine.EventBuilt}, ""},
-		{engine.Event{Kind: engine.EventTeardown}, ""},
-	}
-	for _, tt := range tests {
-		if got := Summary(&tt.event); got != tt.want {
-			t.Errorf("got %q, want %q", got, tt.want)
-		}
-	}
-}
-
 // TestEscapeBound: a cut never splits an escape, and shows.
 func TestEscapeBound(t *testing.T) {
 	tests := []struct {
@@ -320,8 +295,8 @@ func FuzzRecords(f *testing.F) {
 	f.Fuzz(func(t *testing.T, kind, action uint8, rule, detail, text, name string, n uint64, server bool) {
 		e := engine.Event{
 			Kind: engine.EventKind(kind), Time: time.Duration(n % (1 << 60)), Conn: inbound, Rule: rule, Detail: detail, Text: text,
-			Do: do(policy.Action(action % 4)), Offset: n, Limit: n, Value: n, Duration: time.Duration(n), Bytes: n,
-			Teardown: engine.Teardown(action),
+			Do: do(policy.Action(action % 5)), Offset: n, Limit: n, Value: n, Duration: time.Duration(n), Bytes: n,
+			Teardown: engine.Teardown(action), NotForwarded: action >= 128,
 		}
 		if server {
 			e.Side = smtp.Server

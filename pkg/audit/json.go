@@ -32,8 +32,9 @@ type object struct {
 	Detail          string   `json:"detail,omitempty"`
 	Offset          *uint64  `json:"offset,omitempty"`
 	Limit           uint64   `json:"limit,omitempty"`
-	Value           uint64   `json:"value,omitempty"`
+	Value           *uint64  `json:"value,omitempty"`
 	Text            string   `json:"text,omitempty"`
+	NotForwarded    bool     `json:"not_forwarded,omitempty"`
 	Duration        *float64 `json:"duration,omitempty"`
 	Bytes           *uint64  `json:"bytes,omitempty"`
 	Reason          string   `json:"reason,omitempty"`
@@ -50,7 +51,10 @@ func (f *Formatter) object(e *engine.Event, m message, wall time.Time) string {
 		Client: address(e.Conn.Client), ClientPort: e.Conn.Client.Port(), ClientInterface: f.ifname(e.Conn.Client.Interface),
 		Server: address(e.Conn.Server), ServerPort: e.Conn.Server.Port(), ServerInterface: f.ifname(e.Conn.Server.Interface),
 		Action: e.Do.Action.String(), Class: e.Class, Rule: clean(e.Rule), Detail: clean(e.Detail),
-		Limit: e.Limit, Value: e.Value, Text: peer(e.Text), Reason: m.reason, Message: m.text,
+		Limit: e.Limit, Text: peer(e.Text), NotForwarded: e.NotForwarded, Reason: m.reason, Message: m.text,
+	}
+	if e.Limit > 0 || e.Value > 0 { // 0 is a value where there is a bound
+		o.Value = &e.Value
 	}
 	switch e.Kind {
 	case engine.EventTeardown:

@@ -83,50 +83,65 @@ func add(sum, v reflect.Value) {
 }
 
 // parameters are the lines of the map's parameters section, and what the engine
-// does without being asked.
+// does without being asked. Of the ASA's own, those that are off are left out,
+// as on an ASA.
 func parameters(m *policy.Map, c *engine.Counters) []LineReport {
 	var out []LineReport
-	if m.MaskBanner {
-		out = append(out, LineReport{Line: "mask-banner", Count: c.Banners})
-	}
-	if m.AllowTLS {
-		line := "allow-tls"
-		if m.TLSLog {
-			line += " action log"
+	asa := func(on bool, line string, n uint64) {
+		if on {
+			out = append(out, LineReport{Line: line, Count: n})
 		}
-		out = append(out, LineReport{Line: line, Count: c.TLSStarted})
 	}
-	for p := range policy.NumParameters {
-		var n uint64
-		if int(p) < len(c.Parameters) {
-			n = c.Parameters[p]
-		}
-		out = append(out, LineReport{Line: parameterLine(m, p), Count: n, ours: true})
+	ours := func(line string, n uint64) {
+		out = append(out, LineReport{Line: line, Count: n, ours: true})
 	}
-	return append(out,
-		LineReport{Line: "unknown-command", Count: c.UnknownCommands, ours: true},
-		LineReport{Line: "address-character", Count: c.AddressesChanged, ours: true},
-		LineReport{Line: "address-pipe", Count: c.PipesEnded, ours: true},
-		LineReport{Line: "early-bytes", Count: c.EarlyBytes, ours: true},
-		LineReport{Line: "undecided", Count: c.Undecided, ours: true})
+	asa(m.MaskBanner, "mask-banner", c.Banners)
+	asa(m.MailRelayDomain != "", "mail-relay "+m.MailRelayDomain+" action "+m.MailRelay.String(), parameter(c, policy.MailRelay))
+	asa(m.SpecialCharacter != policy.Do{}, "special-character action "+m.SpecialCharacter.String(), parameter(c, policy.SpecialCharacter))
+	asa(m.AllowTLS, tlsLine(m), c.TLSStarted)
+	if m.RequireTLS {
+		ours("require-tls", parameter(c, policy.RequireTLS))
+	}
+	ours("bare-newline "+m.BareNewline.String(), parameter(c, policy.BareNewline))
+	ours(pipeliningLine(m), parameter(c, policy.Pipelining))
+	ours("tls-injection "+m.TLSInjection.String(), parameter(c, policy.TLSInjection))
+	ours("auth-line-length "+strconv.FormatUint(m.AuthLineLength, 10), parameter(c, policy.AuthLineLength))
+	ours("unknown-command", c.UnknownCommands)
+	ours("address-character", c.AddressesChanged)
+	ours("address-pipe", c.PipesEnded)
+	ours("mail-parameter", c.RefusedParameters)
+	ours("after-quit", c.AfterQuit)
+	ours("early-bytes", c.EarlyBytes)
+	ours("size-exceeded", c.SizeExceeded)
+	ours("undecided", c.Undecided)
+	ours("notice unexpected reply", c.UnexpectedReplies)
+	ours("notice transition", c.Transitions)
+	ours("notice long reply line", c.LongReplies)
+	return out
 }
 
-// parameterLine spells a parameter of ours with its value.
-func parameterLine(m *policy.Map, p policy.Parameter) string {
-	switch p {
-	case policy.BareNewline:
-		return p.String() + " " + m.BareNewline.String()
-	case policy.Pipelining:
-		if m.Pipelining.Action == policy.NoAction {
-			return strings.TrimSpace(p.String() + " allow " + m.Pipelining.String())
-		}
-		return p.String() + " " + m.Pipelining.String()
-	case policy.TLSInjection:
-		return p.String() + " " + m.TLSInjection.String()
-	case policy.AuthLineLength:
-		return p.String() + " " + strconv.FormatUint(m.AuthLineLength, 10)
+// parameter is what a parameter has counted.
+func parameter(c *engine.Counters, p policy.Parameter) uint64 {
+	if int(p) < len(c.Parameters) {
+		return c.Parameters[p]
 	}
-	return p.String()
+	return 0
+}
+
+// tlsLine spells allow-tls.
+func tlsLine(m *policy.Map) string {
+	if m.TLSLog {
+		return "allow-tls action log"
+	}
+	return "allow-tls"
+}
+
+// pipeliningLine spells pipelining: its action that does nothing has a word.
+func pipeliningLine(m *policy.Map) string {
+	if m.Pipelining.Action == policy.NoAction {
+		return strings.TrimSpace("pipelining allow " + m.Pipelining.String())
+	}
+	return "pipelining " + m.Pipelining.String()
 }
 
 // matches are the map's match lines.

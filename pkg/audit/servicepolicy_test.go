@@ -89,7 +89,8 @@ func TestReport(t *testing.T) {
 		lines = append(lines, l.Line)
 	}
 	want := []string{"mask-banner", "bare-newline drop-connection log", "pipelining allow log", "tls-injection drop-connection log",
-		"auth-line-length 12288", "unknown-command", "address-character", "address-pipe", "early-bytes", "undecided",
+		"auth-line-length 12288", "unknown-command", "address-character", "address-pipe", "mail-parameter", "after-quit", "early-bytes", "size-exceeded", "undecided",
+		"notice unexpected reply", "notice transition", "notice long reply line",
 		"match cmd line length gt 512", "match cmd RCPT count gt 100", "match body line length gt 998", "match header line length gt 998",
 		"match sender-address length gt 320", "match MIME filename length gt 255", "match ehlo-reply-parameter others"}
 	if diff := cmp.Diff(want, lines); diff != "" {
@@ -121,5 +122,39 @@ func TestTLSLine(t *testing.T) {
 	lines := parameters(&m, &engine.Counters{TLSStarted: 3, Offloaded: 5})
 	if want := (LineReport{Line: "allow-tls action log", Count: 3}); lines[1] != want {
 		t.Errorf("got %+v, want %+v", lines[1], want)
+	}
+}
+
+// TestServicePolicyParameters: the ASA's parameters stand there as soon as they
+// are on, in the order of the policy file; ours once they counted.
+func TestServicePolicyParameters(t *testing.T) {
+	m := *policy.Default().Classes[0].Map
+	m.MailRelayDomain, m.MailRelay = "example.org", policy.Do{Action: policy.DropConnection, Log: true}
+	m.SpecialCharacter = policy.Do{Log: true}
+	m.AllowTLS, m.RequireTLS = true, true
+	m.Pipelining = policy.Do{Action: policy.Mask}
+	quiet := []string{"mask-banner, count 0", "mail-relay example.org action drop-connection log, count 0",
+		"special-character action log, count 0", "allow-tls, count 0"}
+	c := engine.Counters{Banners: 1, TLSStarted: 4, AfterQuit: 11, SizeExceeded: 12, Transitions: 13, LongReplies: 14, UnexpectedReplies: 15,
+		Parameters: make([]uint64, policy.NumParameters)}
+	c.Parameters[policy.MailRelay], c.Parameters[policy.SpecialCharacter] = 2, 3
+	c.Parameters[policy.RequireTLS], c.Parameters[policy.Pipelining] = 5, 6
+	counted := []string{"mask-banner, count 1", "mail-relay example.org action drop-connection log, count 2",
+		"special-character action log, count 3", "allow-tls, count 4", "require-tls, count 5", "pipelining mask, count 6",
+		"after-quit, count 11", "size-exceeded, count 12",
+		"notice unexpected reply, count 15", "notice transition, count 13", "notice long reply line, count 14"}
+	for _, tt := range []struct {
+		counters engine.Counters
+		want     []string
+	}{{engine.Counters{}, quiet}, {c, counted}} {
+		var b strings.Builder
+		ClassReport{Lines: parameters(&m, &tt.counters)}.print(&b)
+		var got []string
+		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n")[2:] {
+			got = append(got, strings.TrimSpace(line))
+		}
+		if diff := cmp.Diff(tt.want, got); diff != "" {
+			t.Error(diff)
+		}
 	}
 }

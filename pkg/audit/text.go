@@ -48,6 +48,8 @@ func (f *Formatter) messages(e *engine.Event) []message {
 	case engine.EventTLSStarted:
 		return []message{{108007, 6, "tls-started", "TLS started on ESMTP session between client " +
 			f.endpoint(e.Conn.Client) + " and server " + f.endpoint(e.Conn.Server), ""}}
+	case engine.EventSize:
+		return []message{{108006, 7, "size-exceeded", f.size(e), ""}}
 	case engine.EventNotice:
 		return f.finding(e, "notice", "ESMTP Parameter")
 	case engine.EventUndecided:
@@ -63,66 +65,45 @@ func further(e *engine.Event) string {
 	case engine.EventMatch:
 		return "matched Class " + strconv.Itoa(e.Class) + ": " + clean(e.Rule)
 	case engine.EventParameter:
-		return parameter(e, "parameter")
+		return descriptive(e, "parameter")
 	case engine.EventUnknownCommand:
 		return "unknown-command: " + peer(e.Text)
 	case engine.EventNotice:
-		return parameter(e, "notice")
+		return descriptive(e, "notice")
 	case engine.EventUndecided:
-		return parameter(e, "undecided")
+		return descriptive(e, "undecided")
 	}
 	return ""
 }
 
-// parameter is "parameter-command: descriptive-message". Where the engine names
+// descriptive is "parameter-command: descriptive-message". Where the engine names
 // no parameter, name stands for it.
-func parameter(e *engine.Event, name string) string {
+func descriptive(e *engine.Event, name string) string {
 	if e.Rule != "" {
 		name = clean(e.Rule)
 	}
 	return name + ": " + clean(e.Detail)
 }
 
-// Summary says in one phrase which rule acted and what it did; empty for events
-// that no rule makes. It is for the reader of a dialogue, not for parsers.
-func Summary(e *engine.Event) string {
-	var s string
-	switch e.Kind {
-	case engine.EventReplaced:
-		return "address-character: replaced by a space (offset " + strconv.FormatUint(e.Offset, 10) + ")"
-	case engine.EventMalicious:
-		return "address-pipe: connection ended (offset " + strconv.FormatUint(e.Offset, 10) + ")"
-	case engine.EventUnknownCommand:
-		return "unknown-command: mask"
-	case engine.EventTLSStarted:
-		return "allow-tls: the rest is not read"
-	default:
-		if s = further(e); s == "" {
-			return ""
-		}
-	}
-	if do := e.Do.String(); do != "" {
-		s += ": " + do
-	}
-	return s
-}
-
 // The words of 108004's action field (ASA syslog guide, 108004), and 108005's.
 const (
 	dropWord     = "Dropped connection for"
+	loseWord     = "Dropped"
 	resetWord    = "Reset connection for"
 	maskWord     = "Masked header flags for"
 	receivedWord = "Received"
 )
 
 // classify returns id, severity and action field of what was done.
-func classify(a policy.Action) (int, Severity, string) {
-	switch a {
-	case policy.DropConnection:
+func classify(e *engine.Event) (int, Severity, string) {
+	switch {
+	case e.NotForwarded:
+		return 108004, 4, loseWord
+	case e.Do.Action == policy.DropConnection:
 		return 108004, 4, dropWord
-	case policy.Reset:
+	case e.Do.Action == policy.Reset:
 		return 108004, 4, resetWord
-	case policy.Mask:
+	case e.Do.Action == policy.Mask:
 		return 108004, 4, maskWord
 	}
 	return 108005, 6, receivedWord
@@ -130,7 +111,7 @@ func classify(a policy.Action) (int, Severity, string) {
 
 // finding is 108004 or 108005.
 func (f *Formatter) finding(e *engine.Event, event, class string) []message {
-	id, severity, word := classify(e.Do.Action)
+	id, severity, word := classify(e)
 	return []message{{id, severity, event, f.action(class, word, e), ""}}
 }
 
@@ -145,12 +126,27 @@ func (f *Formatter) action(class, word string, e *engine.Event) string {
 func explain(e *engine.Event) string {
 	parts := []string{"offset " + strconv.FormatUint(e.Offset, 10)}
 	if e.Limit > 0 {
-		parts = append(parts, fmt.Sprintf("%d > %d", e.Value, e.Limit))
+		parts = append(parts, comparison(e))
+	}
+	if e.Kind == engine.EventMatch && e.Detail != "" {
+		parts = append(parts, clean(e.Detail))
 	}
 	if e.Text != "" && !textInBody(e.Kind) {
 		parts = append(parts, `"`+peer(e.Text)+`"`)
 	}
+	if e.NotForwarded {
+		parts = append(parts, "not forwarded")
+	}
 	return " (" + strings.Join(parts, ", ") + ")"
+}
+
+// comparison is what was reached and the bound: "513 > 512", or "12 <= 512"
+// where a `match not` acted.
+func comparison(e *engine.Event) string {
+	if e.Value > e.Limit {
+		return fmt.Sprintf("%d > %d", e.Value, e.Limit)
+	}
+	return fmt.Sprintf("%d <= %d", e.Value, e.Limit)
 }
 
 // textInBody is true of the kinds whose ASA text has a place for the peer's
@@ -169,6 +165,13 @@ func (f *Formatter) replaced(e *engine.Event) string {
 func (f *Formatter) malicious(e *engine.Event) string {
 	return "Terminating ESMTP connection; malicious pattern detected in the mail address from " +
 		f.endpoint(e.Conn.Client) + " to " + f.endpoint(e.Conn.Server) + ". Mail Address:" + peer(e.Text) + explain(e)
+}
+
+// size is the body of 108006.
+func (f *Formatter) size(e *engine.Event) string {
+	from, to := ends(e)
+	return fmt.Sprintf("Detected ESMTP size violation from %s to %s; declared size is: %d, actual size is %d",
+		f.endpoint(from), f.endpoint(to), e.Limit, e.Value)
 }
 
 // built is the body of 302013. Mapped pairs are mandatory for parsers; the

@@ -54,16 +54,24 @@ type Counters struct {
 	EndedByRST  uint64 // connections ended by reset
 	Offloaded   uint64 // connections handed to the kernel
 
-	TLSStarted       uint64   // sessions that became encrypted
-	Banners          uint64   // greetings masked
-	UnknownCommands  uint64   // command lines masked
-	AddressesChanged uint64   // paths in which bytes were replaced
-	PipesEnded       uint64   // sessions ended by a pipe in an address
-	EarlyBytes       uint64   // sessions ended by bytes that could neither be read nor held
-	Matches          []uint64 // per match line of the map, by index
-	Parameters       []uint64 // per policy.Parameter
-	Undecided        uint64   // sessions decided by --undecided
-	EventsLost       uint64   // events dropped because the caller did not take them
+	TLSStarted        uint64   // sessions that became encrypted
+	Banners           uint64   // greetings masked
+	UnknownCommands   uint64   // command lines masked
+	AddressesChanged  uint64   // paths in which bytes were replaced
+	PipesEnded        uint64   // sessions ended by a pipe in an address
+	EarlyBytes        uint64   // sessions ended by bytes that could neither be read nor held
+	RefusedParameters uint64   // MAIL lines masked for a parameter
+	AfterQuit         uint64   // command lines masked behind the reply to QUIT
+	SizeExceeded      uint64   // messages larger than MAIL had declared
+	Matches           []uint64 // per match line of the map, by index
+	Parameters        []uint64 // per policy.Parameter
+	Undecided         uint64   // sessions decided by --undecided
+	EventsLost        uint64   // events dropped because the caller did not take them
+
+	// Seen and left alone.
+	UnexpectedReplies uint64 // replies that answer no command
+	Transitions       uint64 // replies that their command does not take
+	LongReplies       uint64 // sessions with a reply line over 512 bytes
 }
 
 // DropTotal is the number of dropped packets.

@@ -15,6 +15,9 @@ type Engine struct {
 	opt    Options
 	limits Limits
 	rules  *smtp.Rules
+	// matches are the match lines in words, by index: made once, because events
+	// need them.
+	matches []string
 
 	table     *flow.Table[session]
 	pool      *stream.Pool
@@ -46,6 +49,9 @@ func New(opt Options) *Engine {
 		e.opt.ConnStep = 1
 	}
 	e.rules = e.opt.Map.Rules()
+	for _, match := range e.opt.Map.Matches {
+		e.matches = append(e.matches, match.String())
+	}
 	e.table = flow.NewTable[session](e.limits.Flows)
 	e.pool = stream.NewPool(e.limits.Ledger)
 	e.assembler = stream.NewAssembler()

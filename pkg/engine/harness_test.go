@@ -59,10 +59,14 @@ func (r *receiver) take(seq uint32, b []byte) {
 	}
 }
 
-func newWire(t testing.TB, opt Options) *wireTest {
-	w := &wireTest{t: t, e: New(opt), wait: map[uint32]flow.Dir{},
-		addr: [2]netip.AddrPort{netip.MustParseAddrPort("203.0.113.5:41522"), netip.MustParseAddrPort("192.168.1.1:25")},
-		isn:  [2]uint32{0xfffffff0, 0x7ffffff0}, // the client's numbers wrap after 16 octets
+func newWire(t testing.TB, opt Options) *wireTest { return wireOn(t, New(opt)) }
+
+// wireOn puts an engine that may have had other connections between a new pair.
+func wireOn(t testing.TB, e *Engine) *wireTest {
+	w := &wireTest{t: t, e: e, now: e.now, wait: map[uint32]flow.Dir{},
+		addr: [2]netip.AddrPort{
+			netip.AddrPortFrom(netip.MustParseAddr("203.0.113.5"), 41522+uint16(e.nextConn)), netip.MustParseAddrPort("192.168.1.1:25")},
+		isn: [2]uint32{0xfffffff0, 0x7ffffff0}, // the client's numbers wrap after 16 octets
 	}
 	for i := range w.got {
 		w.got[i] = receiver{base: w.isn[i] + 1, data: map[uint32]byte{}}
@@ -71,11 +75,13 @@ func newWire(t testing.TB, opt Options) *wireTest {
 }
 
 // connect makes the handshake.
-func connect(t testing.TB, opt Options) *wireTest {
-	w := newWire(t, opt)
-	w.raw(flow.Original, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0]})
-	w.raw(flow.Reply, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
-	w.raw(flow.Original, segment{flags: layers.TCP{ACK: true}, seq: w.isn[0] + 1, ack: w.isn[1] + 1})
+func connect(t testing.TB, opt Options) *wireTest { return connectOn(t, New(opt)) }
+
+// connectOn makes the handshake through an engine that may have had other
+// connections.
+func connectOn(t testing.TB, e *Engine) *wireTest {
+	w := wireOn(t, e)
+	w.handshake()
 	if len(w.drops) > 0 {
 		t.Fatalf("handshake dropped: %v", w.drops)
 	}

@@ -1,6 +1,11 @@
 package engine
 
 import (
+	"net/netip"
+
+	"github.com/google/gopacket"
+	"github.com/google/gopacket/layers"
+
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
@@ -103,9 +108,13 @@ func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
 func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 	s := &en.Value
 	e.dropHeld(en, ReasonEnded)
+	e.notForwarded()
+	first := s.phase == phaseLive // else a reply that it was owed has been judged against it, too
 	if e.ending.Do.Action == policy.Reset {
 		e.teardown(s, TeardownAppliance, smtp.Side(dir))
-		e.counters.EndedByRST++
+		if first {
+			e.counters.EndedByRST++
+		}
 		s.refuse[dir] = true
 		e.pkt.makeRST(p.Data, s.tcb.Next(dir))
 		e.bury(en)
@@ -113,7 +122,9 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 		return
 	}
 	e.teardown(s, TeardownInspection, smtp.Side(dir))
-	e.counters.EndedByDrop++
+	if first {
+		e.counters.EndedByDrop++
+	}
 	e.drop(p, e.endReason)
 	if dir == flow.Original && owed > 0 {
 		s.phase, s.unowed = phaseDraining, s.dialogue.Owed()-owed
@@ -128,7 +139,7 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 func (e *Engine) bury(en *entry) {
 	s := &en.Value
 	e.dropHeld(en, ReasonEnded)
-	s.phase = phaseDead
+	s.phase, s.windows = phaseDead, nil
 	for dir := range s.ledger {
 		s.ledger[dir].Drop(e.pool)
 	}
@@ -195,7 +206,7 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 // startBypass ends the inspection of a session that passes unjudged from here.
 func (e *Engine) startBypass(en *entry) {
 	s := &en.Value
-	s.phase = phaseBypass
+	s.phase, s.windows = phaseBypass, nil
 	e.counters.Offloaded++
 }
 
@@ -248,4 +259,14 @@ func (e *Engine) remove(en *entry) {
 	e.closeAssembler(client, server)
 	e.closeAssembler(server, client)
 	e.table.Delete(en)
+}
+
+// closeAssembler makes the assembler forget the direction from src to dst.
+func (e *Engine) closeAssembler(src, dst netip.AddrPort) {
+	endpoint := layers.EndpointIPv6
+	if src.Addr().Is4() {
+		endpoint = layers.EndpointIPv4
+	}
+	net := gopacket.NewFlow(endpoint, src.Addr().AsSlice(), dst.Addr().AsSlice())
+	e.assembler.Close(net, src.Port(), dst.Port())
 }

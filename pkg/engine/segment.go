@@ -13,6 +13,8 @@ type feeding struct {
 	dir    flow.Dir
 	edited bool
 	ended  bool
+	over   bool // judged: the session has ended, or passes unjudged from here
+	events int  // index in Engine.events of its first event
 }
 
 // session decides on a packet of a known connection.
@@ -146,7 +148,7 @@ func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
 
 // feedAssembler gives the assembler the segment without its first skip octets.
 func (e *Engine) feedAssembler(en *entry, dir flow.Dir, skip int) feeding {
-	e.feed = feeding{entry: en, dir: dir}
+	e.feed = feeding{entry: en, dir: dir, events: len(e.events)}
 	e.ending, e.endReason = Event{Do: dropAndLog}, ReasonPolicy
 	tcp := &e.pkt.tcp
 	tcp.Seq += uint32(skip)

@@ -33,6 +33,7 @@ type session struct {
 	ledger   [2]stream.Ledger
 	hold     [2]stream.Hold[held]
 	dialogue smtp.Dialogue
+	windows  []window // of the match lines with a rate-limit that matched
 }
 
 // entry is a session in the table.

@@ -114,13 +114,14 @@ const (
 	EventBuilt          EventKind = iota + 1 // a connection's SYN passed (302013)
 	EventTeardown                            // it is over (302014): Duration, Bytes, Teardown
 	EventMatch                               // a match line acted: Class, Rule, Do (108004, 108005)
-	EventParameter                           // a parameter acted: Rule names it, Detail says what (108004, 108005)
+	EventParameter                           // a parameter, or what holds without one, acted: Rule names it, Detail says what (108004, 108005)
 	EventReplaced                            // bytes of a mail address became spaces (108002): Text
 	EventMalicious                           // a pipe in a mail address ended the session (108003): Rule, Text
 	EventUnknownCommand                      // a command line was masked: Text is the line
 	EventTLSStarted                          // the session is encrypted from here (108007)
 	EventNotice                              // nothing was done; Detail says what was seen
 	EventUndecided                           // --undecided acted: Rule, Detail says why
+	EventSize                                // a message of Value octets was declared with Limit (108006)
 )
 
 // Teardown is why a connection ended.
@@ -150,11 +151,15 @@ type Event struct {
 	Class  int       // EventMatch: the match line's number in its map, from 1
 	Rule   string    // EventMatch: "header line length gt 998"; others: "bare-newline", "unknown-command"
 	Do     policy.Do // what was done; Do.Log false: the operator did not ask for a record
-	Detail string    // one sentence without a colon
+	Detail string    // one sentence without a colon; EventMatch: of a rate-limit only
 	Offset uint64    // of the byte that decided, in the payload of Side
 	Limit  uint64    // the bound, where there is one
-	Value  uint64    // the value reached
-	Text   string    // the peer's bytes, unescaped, at most smtp.MaxText
+	Value  uint64    // the value reached; within Limit if a `match not` acted
+	Text   string    // the peer's bytes, unescaped, at most smtp.MaxText; of an AUTH command no password
+
+	// NotForwarded says of a mask that nobody got the bytes: a later byte of the
+	// same packet ended the session.
+	NotForwarded bool
 
 	Duration time.Duration // EventTeardown
 	Bytes    uint64        // EventTeardown: payload bytes forwarded, both directions

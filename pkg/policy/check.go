@@ -10,6 +10,9 @@ import (
 // have the same bound, so that comparing each with each stays quick.
 const maxClasses = 255
 
+// maxRegexes bounds the regexes: each may be tried on every sender.
+const maxRegexes = 1000
+
 // check reports what only the whole file can tell.
 func (p *parser) check() {
 	if !p.checkSize() {
@@ -17,15 +20,24 @@ func (p *parser) check() {
 	}
 	p.checkInterfaces()
 	p.checkMaps()
+	p.checkRegexes()
 	p.checkClasses()
 	p.checkUses()
 	p.checkService()
 }
 
-// checkSize reports the first class map, match line or map that is too many.
+// checkSize reports the first class map, match line, map or regex that is too
+// many.
 func (p *parser) checkSize() bool {
+	if len(p.regexes) > maxRegexes {
+		p.report(p.regexes[maxRegexes].name, "too many regexes", fmt.Sprintf("%d at most; one can hold several with | between them", maxRegexes), "")
+		return false
+	}
 	classes := make([]word, 0, maxClasses)
 	for _, c := range p.classes {
+		classes = append(classes, c.name)
+	}
+	for _, c := range p.regexClasses {
 		classes = append(classes, c.name)
 	}
 	for i, m := range p.maps {
@@ -59,7 +71,12 @@ func (p *parser) checkMaps() {
 			if lines.action.text == "" && !lines.broken {
 				p.report(lines.at, "match without an action", oneOf(actionWords(m.Matches[i].Criterion.actions()))+" below it", "")
 			}
+			p.checkVerbs(m, i)
 			p.checkRepeated(m, i)
+		}
+		p.checkPrivate(m)
+		if m.RequireTLS && !m.AllowTLS {
+			p.report(m.requireTLS, "without allow-tls nobody could send mail", "allow-tls too, or no require-tls", "")
 		}
 		if m.Name == DefaultMapName && !m.same(defaultMap()) {
 			p.report(m.name, "the default map cannot be changed", "a map of another name", "")
@@ -176,7 +193,14 @@ func (p *parser) config() *Config {
 	c := &Config{
 		Nameif:        make(map[string]string),
 		PolicyMap:     p.policyMap.text,
+		Description:   p.description,
 		ServicePolicy: "global",
+	}
+	for _, r := range p.regexes {
+		c.Regexes = append(c.Regexes, r.Regex)
+	}
+	for _, rc := range p.regexClasses {
+		c.RegexClasses = append(c.RegexClasses, rc.RegexClass)
 	}
 	for _, i := range p.interfaces {
 		c.Nameif[i.name.text] = i.nameif.text
@@ -187,7 +211,9 @@ func (p *parser) config() *Config {
 	for _, m := range p.maps {
 		c.Maps = append(c.Maps, m.Map)
 	}
+	patterns := p.patterns()
 	for _, m := range c.Maps {
+		m.patterns = patterns
 		m.index = newIndex(m)
 	}
 	for _, u := range p.uses {
@@ -196,7 +222,7 @@ func (p *parser) config() *Config {
 			name = DefaultMapName
 		}
 		cl := p.class(u.class.text)
-		c.Classes = append(c.Classes, Class{cl.name.text, cl.first, cl.last, c.Map(name)})
+		c.Classes = append(c.Classes, Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name)})
 	}
 	return c
 }

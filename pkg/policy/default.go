@@ -1,41 +1,17 @@
 package policy
 
-import "github.com/smtpwall/smtpwall/pkg/smtp"
+import (
+	_ "embed"
+
+	"github.com/smtpwall/smtpwall/pkg/smtp"
+)
 
 // defaultText is the policy of a box whose operator wrote none: design.md
-// section 5, word for word. Its map is what every file gets as DefaultMapName.
-const defaultText = `! smtpwall's default
-interface eth0
- nameif outside
-interface eth1
- nameif inside
-policy-map type inspect esmtp _default_esmtp_map
- parameters
-  mask-banner
-  no mail-relay
-  no special-character
-  no allow-tls
- match cmd line length gt 512
-  drop-connection log
- match cmd RCPT count gt 100
-  drop-connection log
- match body line length gt 998
-  log
- match header line length gt 998
-  drop-connection log
- match sender-address length gt 320
-  drop-connection log
- match MIME filename length gt 255
-  drop-connection log
- match ehlo-reply-parameter others
-  mask
-class-map inspection_default
- match queue 0-3
-policy-map global_policy
- class inspection_default
-  inspect esmtp _default_esmtp_map
-service-policy global_policy global
-`
+// section 5, and the file that is installed, word for word. Its first map is
+// what every file gets as DefaultMapName.
+//
+//go:embed default.conf
+var defaultText string
 
 // Default returns the built-in policy. The caller owns it.
 func Default() *Config {
@@ -59,9 +35,9 @@ func defaultMap() *Map {
 func newMap(name string) *Map {
 	return &Map{
 		Name:           name,
-		BareNewline:    Do{DropConnection, true},
-		Pipelining:     Do{NoAction, true},
-		TLSInjection:   Do{DropConnection, true},
+		BareNewline:    Do{Action: DropConnection, Log: true},
+		Pipelining:     Do{Log: true},
+		TLSInjection:   Do{Action: DropConnection, Log: true},
 		AuthLineLength: smtp.DefaultAuthLineLength,
 	}
 }

@@ -1,6 +1,7 @@
 package policy
 
 import (
+	"math/rand"
 	"os"
 	"path/filepath"
 	"slices"
@@ -23,7 +24,11 @@ func FuzzPrintParse(f *testing.F) {
 		}
 		f.Add(text)
 	}
-	f.Add([]byte(frame(several)))
+	f.Add([]byte(several + frame("")))
+	f.Add([]byte(defaultText))
+	for seed := range int64(5) {
+		f.Add([]byte(generate(rand.New(rand.NewSource(seed))).String()))
+	}
 	f.Add([]byte(frame(" description  a  b\t\n parameters\n  allow-tls action log\n  bare-newline mask log\n  pipelining allow\n  tls-injection reset\n  auth-line-length 1\n")))
 	f.Fuzz(func(t *testing.T, text []byte) {
 		c, err := Parse("fuzz.conf", text)
@@ -36,9 +41,10 @@ func FuzzPrintParse(f *testing.F) {
 		if err != nil {
 			t.Fatalf("parse what String printed:\n%v\n%s", err, printed)
 		}
-		if diff := cmp.Diff(c, again, cmp.AllowUnexported(Map{}, index{}, bound{})); diff != "" {
+		if diff := cmp.Diff(c, again, sameConfig); diff != "" {
 			t.Errorf("parsed again (-first +second):\n%s", diff)
 		}
+		c.Warnings()
 		for _, m := range c.Maps {
 			for measure, limits := range m.Rules().Limits {
 				if !slices.IsSorted(limits) || len(slices.Compact(limits)) != len(m.index.bounds[measure]) {

@@ -9,12 +9,13 @@ import (
 
 // Bounds of the ASA on texts an operator writes: a map's name and description
 // (asa.md 1.2), an interface's name (its command reference). A Linux interface
-// name has at most 15 bytes (IFNAMSIZ).
+// name has at most 15 bytes (IFNAMSIZ), a domain 255 (RFC 5321 section 4.5.3.1.2).
 const (
 	maxName        = 40
 	maxDescription = 200
 	maxNameif      = 48
 	maxInterface   = 15
+	maxDomain      = 255
 )
 
 // unsupported is the problem of what the ASA's language has and this version
@@ -135,6 +136,39 @@ func number(text string, least, most uint64) (uint64, bool) {
 // as they are.
 func (l *line) rest() string {
 	return strings.TrimRight(l.text[l.peek().col-1:], " \t")
+}
+
+// choices reads words to the line's end, at least one, each of them one of want
+// and none twice, and returns their indexes.
+func (l *line) choices(want []string) (found []int, ok bool) {
+	for len(found) == 0 || l.next < len(l.words) {
+		w := l.peek()
+		name, ok := l.keyword(want...)
+		if !ok {
+			return nil, false
+		}
+		i := slices.Index(want, name)
+		if slices.Contains(found, i) {
+			l.p.report(w, "stated twice", "", "")
+			return nil, false
+		}
+		found = append(found, i)
+	}
+	return found, true
+}
+
+// description reads the operator's words to the line's end.
+func (l *line) description() (string, bool) {
+	text := l.rest()
+	switch w := l.peek(); {
+	case text == "":
+		l.p.unexpected(w, "a description", nil)
+	case len(text) > maxDescription:
+		l.p.report(w, fmt.Sprintf("description of %d characters", len(text)), fmt.Sprintf("at most %d", maxDescription), "")
+	default:
+		return text, true
+	}
+	return "", false
 }
 
 // end checks that no word is left.

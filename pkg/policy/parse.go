@@ -20,13 +20,15 @@ const (
 	inParameters // of inMap
 	inMatch      // of inMap
 	inClassMap
+	inRegexClass // class-map type regex
 	inPolicyMap
-	inClass // of inPolicyMap
-	inUnread
+	inClass        // of inPolicyMap
+	inInspectClass // class in an inMap: not read, reported already
+	inUnread       // likewise
 )
 
 // around is the context that holds each context.
-var around = [...]context{inParameters: inMap, inMatch: inMap, inClass: inPolicyMap, inUnread: atTop}
+var around = [...]context{inParameters: inMap, inMatch: inMap, inClass: inPolicyMap, inInspectClass: inMap, inUnread: atTop}
 
 // headings name the contexts in error texts.
 var headings = [...]string{
@@ -35,6 +37,7 @@ var headings = [...]string{
 	inParameters: "parameters",
 	inMatch:      "match",
 	inClassMap:   "class-map",
+	inRegexClass: "class-map type regex",
 	inPolicyMap:  "policy-map",
 	inClass:      "class",
 }
@@ -44,57 +47,59 @@ type command struct {
 	in    context
 	word  string
 	takes form
-	read  func(*parser, *line) // nil: unsupported
+	read  func(*parser, *line)
 }
 
-// form says whether a command can be negated.
+// form says how a command may stand.
 type form uint8
 
 // The forms.
 const (
-	plain   form = iota // COMMAND only
-	negated             // no COMMAND only: the other form is unsupported
-	either              // COMMAND and no COMMAND
+	plain   form = iota // COMMAND
+	either              // COMMAND and no COMMAND; the latter is the parameter's default
+	refused             // not at all: read reports why
 )
 
-// commands is the language: what may stand where. Lines that are unsupported
-// are known so that the operator is told the truth about them.
+// commands is the language: what may stand where. Lines that are refused are
+// known so that the operator is told the truth about them.
 var commands = []command{
 	{atTop, "interface", plain, (*parser).readInterface},
+	{atTop, "regex", plain, (*parser).readRegex},
 	{atTop, "policy-map", plain, (*parser).readPolicyMap},
 	{atTop, "class-map", plain, (*parser).readClassMap},
 	{atTop, "service-policy", plain, (*parser).readServicePolicy},
-	{atTop, "regex", plain, nil},
-	{atTop, "tcp-map", plain, nil},
-	{atTop, "access-list", plain, nil},
+	{atTop, "tcp-map", refused, (*parser).refuse},
+	{atTop, "access-list", refused, (*parser).refuse},
 	{inInterface, "nameif", plain, (*parser).readNameif},
-	{inMap, "description", plain, (*parser).readDescription},
+	{inMap, "description", plain, (*parser).readMapDescription},
 	{inMap, "parameters", plain, (*parser).readParameters},
 	{inMap, "match", plain, (*parser).readMatch},
-	{inMap, "class", plain, nil},
+	{inMap, "class", refused, (*parser).refuseInspectClass},
 	{inParameters, "mask-banner", either, (*parser).readMaskBanner},
-	{inParameters, "mail-relay", negated, (*parser).readOff},
-	{inParameters, "special-character", negated, (*parser).readOff},
+	{inParameters, "mail-relay", either, (*parser).readMailRelay},
+	{inParameters, "special-character", either, (*parser).readSpecialCharacter},
 	{inParameters, "allow-tls", either, (*parser).readAllowTLS},
-	{inParameters, "bare-newline", plain, (*parser).readBareNewline},
-	{inParameters, "pipelining", plain, (*parser).readPipelining},
-	{inParameters, "tls-injection", plain, (*parser).readTLSInjection},
-	{inParameters, "auth-line-length", plain, (*parser).readAuthLineLength},
-	{inParameters, "allow-command", plain, nil},
-	{inParameters, "allow-ehlo-parameter", plain, nil},
-	{inParameters, "allow-bdat", plain, nil},
-	{inParameters, "require-tls", plain, nil},
+	{inParameters, "require-tls", either, (*parser).readRequireTLS},
+	{inParameters, "allow-bdat", either, (*parser).readAllowBDAT},
+	{inParameters, "allow-command", either, (*parser).readAllowCommand},
+	{inParameters, "allow-ehlo-parameter", either, (*parser).readAllowKeyword},
+	{inParameters, "auth-line-length", either, (*parser).readAuthLineLength},
+	{inParameters, "pipelining", either, (*parser).readPipelining},
+	{inParameters, "bare-newline", either, (*parser).readBareNewline},
+	{inParameters, "tls-injection", either, (*parser).readTLSInjection},
 	{inMatch, "drop-connection", plain, (*parser).readAction},
 	{inMatch, "reset", plain, (*parser).readAction},
 	{inMatch, "mask", plain, (*parser).readAction},
 	{inMatch, "log", plain, (*parser).readAction},
-	{inMatch, "rate-limit", plain, nil},
+	{inMatch, "rate-limit", plain, (*parser).readAction},
 	{inClassMap, "match", plain, (*parser).readMatchQueue},
-	{inClassMap, "description", plain, nil},
+	{inClassMap, "description", plain, (*parser).readClassDescription},
+	{inRegexClass, "match", plain, (*parser).readMatchRegex},
+	{inRegexClass, "description", plain, (*parser).readRegexClassDescription},
 	{inPolicyMap, "class", plain, (*parser).readClass},
-	{inPolicyMap, "description", plain, nil},
+	{inPolicyMap, "description", plain, (*parser).readPolicyDescription},
 	{inClass, "inspect", plain, (*parser).readInspect},
-	{inClass, "set", plain, nil},
+	{inClass, "set", refused, (*parser).refuse},
 }
 
 // parser reads a file line by line. What it has read so far may be wrong: a
@@ -105,12 +110,15 @@ type parser struct {
 	ctx    context
 	stated map[string]word // what may stand once, by key, and where it stands
 
-	interfaces []*interfaceLines
-	maps       []*mapLines
-	classes    []*classLines
-	uses       []*useLines
-	policyMap  word // its name; no text: none yet
-	service    word // the policy map that service-policy names
+	interfaces   []*interfaceLines
+	regexes      []*regexLines
+	regexClasses []*regexClassLines
+	maps         []*mapLines
+	classes      []*classLines
+	uses         []*useLines
+	policyMap    word   // its name; no text: none yet
+	description  string // of the policy map
+	service      word   // the policy map that service-policy names
 }
 
 // interfaceLines is an `interface` and its name.
@@ -119,20 +127,25 @@ type interfaceLines struct{ name, nameif word }
 // mapLines is a map and where its parts stand.
 type mapLines struct {
 	*Map
-	name    word
-	matches []matchLines // one for each of Map.Matches
+	name       word
+	requireTLS word         // no text: not stated
+	commands   []word       // one for each of Map.AllowCommands
+	matches    []matchLines // one for each of Map.Matches
 }
 
 // matchLines is where a match line stands.
 type matchLines struct {
-	at     word // its first word
-	action word // its action line; no text: none yet
-	broken bool // it was reported: its action tells nothing new
+	at     word   // its first word
+	verbs  []word // one for each of Match.Verbs
+	regex  word   // the name in Match.Regex
+	action word   // its action line; no text: none yet
+	broken bool   // it was reported: its action tells nothing new
 }
 
 // classLines is a `class-map`.
 type classLines struct {
 	name        word
+	description string
 	queue       word // the range as written, right or wrong; no text: none yet
 	first, last uint16
 	valid       bool // first and last are set
@@ -190,7 +203,7 @@ func (p *parser) line(number int, text string) {
 	switch {
 	case c != nil:
 		p.run(c, first, l)
-	case p.ctx != inUnread:
+	case p.ctx != inUnread && p.ctx != inInspectClass:
 		p.unknown(first)
 	}
 }
@@ -214,25 +227,26 @@ func (p *parser) find(w word) *command {
 	}
 }
 
-// run reads a line of a known command.
+// run reads a line of a known command. What the `no` form of a parameter says is
+// what a new map has.
 func (p *parser) run(c *command, first word, l *line) {
-	if l.no && c.takes == plain {
+	if l.no && c.takes != either {
 		p.report(l.words[0], "a policy file says what holds, it takes nothing back", "the "+c.word+" line left out", "")
 		return
 	}
 	p.ctx = c.in
-	if c.read == nil || !l.no && c.takes == negated {
-		p.report(first, unsupported, "", "")
-		switch c.in {
-		case atTop:
-			p.ctx = inUnread
-		case inMatch:
-			p.lastMap().lastMatch().action = first // it has one, if none of ours
-		}
-		return
+	if c.takes == refused && c.in == atTop {
+		p.ctx = inUnread
 	}
-	c.read(p, l)
+	if !l.no {
+		c.read(p, l)
+	} else if l.end() {
+		p.onceInMap(l, c.word)
+	}
 }
+
+// refuse reports a command that the ASA has and this version does not.
+func (p *parser) refuse(l *line) { p.report(l.words[0], unsupported, "", "") }
 
 // unknown reports a first word that no open context knows. If it looks like the
 // start of another context, that one's lines are not read: they would be
@@ -249,7 +263,7 @@ func (p *parser) unknown(w word) {
 		for _, c := range commands {
 			if c.in == ctx {
 				open = append(open, c.word)
-				if ctx == p.ctx && c.read != nil {
+				if ctx == p.ctx && c.takes != refused {
 					here = append(here, c.word)
 				}
 			}

@@ -9,6 +9,7 @@ package policy
 
 import (
 	"math"
+	"regexp"
 	"slices"
 
 	"github.com/smtpwall/smtpwall/pkg/smtp"
@@ -25,29 +26,36 @@ const MaxBound = math.MaxUint32
 // Action is what happens when a match or parameter applies.
 type Action uint8
 
-// The actions of the ASA that this version knows.
+// The actions of the ASA.
 const (
 	NoAction       Action = iota // counted only (with Log: recorded)
 	Mask                         // overwrite in place
 	DropConnection               // nothing more passes to the server
 	Reset                        // both ends get a RST
+	RateLimit                    // more than Do.Rate within a second: as DropConnection with Log
 )
 
 // String returns the ASA's word, empty for NoAction.
 func (a Action) String() string {
-	return [...]string{"", "mask", "drop-connection", "reset"}[a]
+	return [...]string{"", "mask", "drop-connection", "reset", "rate-limit"}[a]
 }
 
-// Do is an action with its log word: "drop-connection log".
+// MaxRate is the largest number of a rate-limit. A session keeps 8 bytes for
+// each of it, so that N+1 matches within any second are told exactly.
+const MaxRate = 1000
+
+// Do is an action with its log word: "drop-connection log". Its zero value is a
+// parameter that is off.
 type Do struct {
 	Action Action
 	Log    bool
+	Rate   uint64 // RateLimit: matches a second that pass
 }
 
-// Criterion is what a match line looks at.
+// Criterion is what a match line looks at (asa.md 1.3, design.md section 5).
 type Criterion uint8
 
-// The criteria of the default map.
+// The criteria. Those up to MIMETypeLength have a bound.
 const (
 	CmdLineLength Criterion = iota
 	CmdRcptCount
@@ -55,16 +63,42 @@ const (
 	HeaderLineLength
 	SenderAddressLength
 	MIMEFilenameLength
+	BodyLength
+	HeaderLength
+	HeaderToFieldsCount
+	InvalidRecipientsCount
+	MIMETypeLength
 	EHLOReplyParameter
+	CmdVerb
+	MIMEEncoding
+	MIMEFiletypeRegex
+	SenderAddressRegex
 )
 
 // Match is one match line of a map and its action line. Its index in
 // Map.Matches plus one is the "Class N" of audit records.
 type Match struct {
 	Criterion Criterion
-	Over      uint64         // the bound of a "gt" criterion: Over itself passes
-	Keywords  []smtp.Keyword // of ehlo-reply-parameter, OR-ed
+	Not       bool            // match not: the action applies to what does not match
+	Over      uint64          // the bound of a "gt" criterion: Over itself passes
+	Keywords  []smtp.Keyword  // of ehlo-reply-parameter, OR-ed
+	Verbs     []string        // of cmd verb, upper case, OR-ed
+	Encodings []smtp.Encoding // of mime encoding, OR-ed
+	Regex     string          // of the regex criteria: the name of a regex, or of a class of them
+	Class     bool            // Regex is a class-map type regex
 	Do        Do
+}
+
+// Regex is a `regex NAME "PATTERN"`: an expression in Go's syntax (RE2, which
+// takes linear time on any input), not anchored.
+type Regex struct{ Name, Pattern string }
+
+// RegexClass is a `class-map type regex match-any`: it matches where one of its
+// regexes does.
+type RegexClass struct {
+	Name        string
+	Description string
+	Regexes     []string // names, in the order of the file
 }
 
 // Parameter names a line of a map's `parameters` section that makes records of
@@ -73,35 +107,48 @@ type Parameter uint8
 
 // The parameters that decide on findings which no match line covers.
 const (
-	BareNewline    Parameter = iota // bare-newline {log|mask|drop-connection|reset}
-	Pipelining                      // pipelining {allow|mask|drop-connection} [log]
-	TLSInjection                    // tls-injection {drop-connection|reset}
-	AuthLineLength                  // auth-line-length N: beyond it drop-connection log
+	BareNewline      Parameter = iota // bare-newline {log|mask|drop-connection|reset}
+	Pipelining                        // pipelining {allow|mask|drop-connection} [log]
+	TLSInjection                      // tls-injection {drop-connection|reset}
+	AuthLineLength                    // auth-line-length N: beyond it drop-connection log
+	MailRelay                         // mail-relay DOMAIN action {drop-connection [log] | log}
+	SpecialCharacter                  // special-character action {drop-connection [log] | log}
+	RequireTLS                        // require-tls: mail commands outside TLS are masked, with a record
 	NumParameters
 )
 
 // Map is one `policy-map type inspect esmtp`.
 type Map struct {
-	Name        string
-	Description string // the operator's words; no meaning
-	MaskBanner  bool
-	AllowTLS    bool
-	TLSLog      bool // allow-tls action log
+	Name             string
+	Description      string // the operator's words; no meaning
+	MaskBanner       bool
+	MailRelayDomain  string // lower case; empty: no mail-relay
+	MailRelay        Do
+	SpecialCharacter Do
+	AllowTLS         bool
+	TLSLog           bool // allow-tls action log
 
 	// The parameters of ours; newMap says what an absent line means.
-	BareNewline    Do
-	Pipelining     Do
-	TLSInjection   Do
-	AuthLineLength uint64
+	RequireTLS        bool
+	AllowBDAT         bool
+	AllowCommands     []smtp.Command // allow-command, in the order of the file
+	AllowKeywords     []string       // allow-ehlo-parameter, upper case, in the order of the file
+	BareNewline       Do
+	Pipelining        Do
+	TLSInjection      Do
+	AuthLineLength    uint64
+	AuthCommandLength bool // auth-line-length was stated: it bounds the AUTH command too, instead of cmd line length
 
 	Matches []Match
 
-	index *index // of Matches, for ByLimit and ByKeyword; see Rules
+	patterns map[regexName][]*regexp.Regexp // of the Config; read only
+	index    *index                         // of Matches, for Lines; see Rules
 }
 
 // Class is a class-map of queues with the map that inspects them.
 type Class struct {
 	Name        string
+	Description string
 	First, Last uint16 // queues, both included
 	Map         *Map
 }
@@ -110,9 +157,12 @@ type Class struct {
 // writes to it once Parse has returned it.
 type Config struct {
 	Nameif        map[string]string // kernel interface name -> ASA interface name; never nil
+	Regexes       []Regex           // in the order of the file
+	RegexClasses  []RegexClass      // in the order of the file
 	Maps          []*Map            // in the order of the file; DefaultMapName is always among them
 	Classes       []Class           // in the order of the policy map; their queues do not overlap
 	PolicyMap     string            // the layer 3/4 policy map: global_policy
+	Description   string            // of PolicyMap
 	ServicePolicy string            // where it is applied: "global"
 }
 

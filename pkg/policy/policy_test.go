@@ -33,32 +33,45 @@ func mustParse(t *testing.T, text string) *Config {
 	return c
 }
 
-// dropLog is the action of most lines.
-var dropLog = Do{DropConnection, true}
+// The actions of most lines.
+var (
+	dropLog = Do{Action: DropConnection, Log: true}
+	justLog = Do{Log: true}
+)
+
+// absent is a map of that name without a line.
+func absent(name string) Map {
+	return Map{Name: name, BareNewline: dropLog, Pipelining: justLog, TLSInjection: dropLog, AuthLineLength: 12288}
+}
 
 // theDefault is the built-in policy written by hand.
 func theDefault() *Config {
-	m := &Map{
-		Name:           "_default_esmtp_map",
-		MaskBanner:     true,
-		BareNewline:    dropLog,
-		Pipelining:     Do{NoAction, true},
-		TLSInjection:   dropLog,
-		AuthLineLength: 12288,
-		Matches: []Match{
-			{Criterion: CmdLineLength, Over: 512, Do: dropLog},
-			{Criterion: CmdRcptCount, Over: 100, Do: dropLog},
-			{Criterion: BodyLineLength, Over: 998, Do: Do{NoAction, true}},
-			{Criterion: HeaderLineLength, Over: 998, Do: dropLog},
-			{Criterion: SenderAddressLength, Over: 320, Do: dropLog},
-			{Criterion: MIMEFilenameLength, Over: 255, Do: dropLog},
-			{Criterion: EHLOReplyParameter, Keywords: []smtp.Keyword{smtp.KeywordOthers}, Do: Do{Mask, false}},
-		},
+	classic, modern := absent("_default_esmtp_map"), absent("modern_esmtp_map")
+	classic.MaskBanner = true
+	classic.Matches = []Match{
+		{Criterion: CmdLineLength, Over: 512, Do: dropLog},
+		{Criterion: CmdRcptCount, Over: 100, Do: dropLog},
+		{Criterion: BodyLineLength, Over: 998, Do: justLog},
+		{Criterion: HeaderLineLength, Over: 998, Do: dropLog},
+		{Criterion: SenderAddressLength, Over: 320, Do: dropLog},
+		{Criterion: MIMEFilenameLength, Over: 255, Do: dropLog},
+		{Criterion: EHLOReplyParameter, Keywords: []smtp.Keyword{smtp.KeywordOthers}, Do: Do{Action: Mask}},
+	}
+	modern.AllowTLS, modern.TLSLog, modern.AllowBDAT, modern.AuthCommandLength = true, true, true, true
+	modern.AllowKeywords = []string{"AUTH=", "HELP", "SMTPUTF8", "DELIVERBY", "LIMITS", "REQUIRETLS", "MT-PRIORITY"}
+	modern.Matches = []Match{
+		{Criterion: CmdLineLength, Over: 2048, Do: dropLog},
+		{Criterion: CmdRcptCount, Over: 1000, Do: dropLog},
+		{Criterion: BodyLineLength, Over: 998, Do: justLog},
+		{Criterion: HeaderLineLength, Over: 998, Do: justLog},
+		{Criterion: SenderAddressLength, Over: 320, Do: justLog},
+		{Criterion: MIMEFilenameLength, Over: 255, Do: justLog},
+		{Criterion: EHLOReplyParameter, Keywords: []smtp.Keyword{smtp.KeywordOthers}, Do: Do{Action: Mask, Log: true}},
 	}
 	return &Config{
 		Nameif:        map[string]string{"eth0": "outside", "eth1": "inside"},
-		Maps:          []*Map{m},
-		Classes:       []Class{{"inspection_default", 0, 3, m}},
+		Maps:          []*Map{&classic, &modern},
+		Classes:       []Class{{Name: "inspection_default", Last: 3, Map: &classic}},
 		PolicyMap:     "global_policy",
 		ServicePolicy: "global",
 	}
@@ -75,110 +88,60 @@ func TestDefault(t *testing.T) {
 }
 
 // TestDefaultText compares with the block of design.md section 5, of which
-// testdata holds a copy.
+// testdata holds a copy. The file has more comments, and the modern map.
 func TestDefaultText(t *testing.T) {
 	design, err := os.ReadFile("testdata/design-default.conf")
 	if err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff(string(design), defaultText); diff != "" {
-		t.Errorf("defaultText (-design +code):\n%s", diff)
+	var lines []string
+	for l := range strings.Lines(defaultText) {
+		if l != "\n" && l[0] != '!' {
+			lines = append(lines, l)
+		}
 	}
-	want := strings.TrimPrefix(defaultText, "! smtpwall's default\n")
-	if diff := cmp.Diff(want, Default().String()); diff != "" {
+	text := strings.Join(lines, "")
+	from, to := strings.Index(text, "policy-map type inspect esmtp modern_esmtp_map\n"), strings.Index(text, "class-map ")
+	if from < 0 || to < from {
+		t.Fatalf("the modern map does not stand between the default map and the class:\n%s", text)
+	}
+	want := strings.TrimPrefix(string(design), "! smtpwall's default\n")
+	if diff := cmp.Diff(want, text[:from]+text[to:]); diff != "" {
+		t.Errorf("default.conf without comments and the modern map (-design +file):\n%s", diff)
+	}
+	// What the modern map states though it is the default is not printed.
+	printed := strings.NewReplacer("  pipelining allow log\n", "", "  bare-newline drop-connection log\n", "").Replace(text)
+	if diff := cmp.Diff(printed, Default().String()); diff != "" {
 		t.Errorf("String (-want +got):\n%s", diff)
 	}
 }
 
+// TestShippedFile: deleting the installed file changes nothing.
 func TestShippedFile(t *testing.T) {
-	file := filepath.Join("..", "..", "nft", "policy.conf")
-	text, err := os.ReadFile(file)
+	text, err := os.ReadFile(filepath.Join("..", "..", "nft", "policy.conf"))
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := Parse(file, text)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(Default(), c, ignoreIndex); diff != "" {
-		t.Errorf("%s (-default +file):\n%s", file, diff)
+	if diff := cmp.Diff(defaultText, string(text)); diff != "" {
+		t.Errorf("nft/policy.conf (-default.conf +file):\n%s", diff)
 	}
 }
 
-// TestMapLines has the lines of a map and what they change in a map without
-// lines.
-func TestMapLines(t *testing.T) {
-	tests := []struct {
-		name, lines string
-		want        func(*Map)
-	}{
-		{"nothing", "", func(*Map) {}},
-		{"empty parameters", " parameters\n", func(*Map) {}},
-		{"off", " parameters\n  no mask-banner\n  no mail-relay\n  no special-character\n  no allow-tls\n", func(*Map) {}},
-		{"mask-banner", " parameters\n  mask-banner\n", func(m *Map) { m.MaskBanner = true }},
-		{"allow-tls", " parameters\n  allow-tls\n", func(m *Map) { m.AllowTLS = true }},
-		{"allow-tls action log", " parameters\n  allow-tls action log\n", func(m *Map) { m.AllowTLS, m.TLSLog = true, true }},
-		{"description", " description  two  spaces ! and more \t\n", func(m *Map) { m.Description = "two  spaces ! and more" }},
-
-		{"bare-newline log", " parameters\n  bare-newline log\n", func(m *Map) { m.BareNewline = Do{NoAction, true} }},
-		{"bare-newline mask", " parameters\n  bare-newline mask\n", func(m *Map) { m.BareNewline = Do{Mask, false} }},
-		{"bare-newline drop", " parameters\n  bare-newline drop-connection\n", func(m *Map) { m.BareNewline = Do{DropConnection, false} }},
-		{"bare-newline reset", " parameters\n  bare-newline reset log\n", func(m *Map) { m.BareNewline = Do{Reset, true} }},
-		{"pipelining allow", " parameters\n  pipelining allow\n", func(m *Map) { m.Pipelining = Do{} }},
-		{"pipelining allow log", " parameters\n  pipelining allow log\n", func(*Map) {}},
-		{"pipelining drop", " parameters\n  pipelining drop-connection log\n", func(m *Map) { m.Pipelining = dropLog }},
-		{"tls-injection drop", " parameters\n  tls-injection drop-connection\n", func(m *Map) { m.TLSInjection = Do{DropConnection, false} }},
-		{"tls-injection reset", " parameters\n  tls-injection reset log\n", func(m *Map) { m.TLSInjection = Do{Reset, true} }},
-		{"auth-line-length", " parameters\n  auth-line-length 4294967295\n", func(m *Map) { m.AuthLineLength = 4294967295 }},
-
-		{"cmd line", " match cmd line length gt 1\n  reset\n", matches(Match{CmdLineLength, 1, nil, Do{Reset, false}})},
-		{"rcpt", " match cmd rcpt count gt 4294967295\n  reset log\n", matches(Match{CmdRcptCount, 4294967295, nil, Do{Reset, true}})},
-		{"body", " match body line length gt 998\n  drop-connection\n", matches(Match{BodyLineLength, 998, nil, Do{DropConnection, false}})},
-		{"header", " match header line length gt 998\n  log\n", matches(Match{HeaderLineLength, 998, nil, Do{NoAction, true}})},
-		{"sender", " match sender-address length gt 320\n  drop-connection log\n", matches(Match{SenderAddressLength, 320, nil, dropLog})},
-		{"filename", " match mime filename length gt 255\n  log\n", matches(Match{MIMEFilenameLength, 255, nil, Do{NoAction, true}})},
-		{"keywords", " match ehlo-reply-parameter vrfy others 8BITMIME\n  mask log\n", matches(Match{EHLOReplyParameter, 0,
-			[]smtp.Keyword{smtp.KeywordVRFY, smtp.KeywordOthers, smtp.Keyword8BITMIME}, Do{Mask, true}})},
-		{"all keywords", " match ehlo-reply-parameter others 8bitmime auth binarymime checkpoint dsn ecode etrn pipelining size vrfy\n  log\n",
-			matches(Match{EHLOReplyParameter, 0, []smtp.Keyword{0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10}, Do{NoAction, true}})},
-		{"one bound, two actions", " match cmd line length gt 9\n  log\n match cmd line length gt 9\n  reset\n",
-			matches(Match{CmdLineLength, 9, nil, Do{NoAction, true}}, Match{CmdLineLength, 9, nil, Do{Reset, false}})},
-
-		{"parameters behind a match", " match cmd line length gt 9\n  log\n parameters\n  mask-banner\n", func(m *Map) {
-			m.MaskBanner, m.Matches = true, []Match{{CmdLineLength, 9, nil, Do{NoAction, true}}}
-		}},
-		{"no indentation", "parameters\nmask-banner\nmatch cmd line length gt 9\nlog\n", func(m *Map) {
-			m.MaskBanner, m.Matches = true, []Match{{CmdLineLength, 9, nil, Do{NoAction, true}}}
-		}},
-		{"any case", " PARAMETERS\n\tMask-Banner\n  NO Allow-TLS\n MATCH Cmd LINE length GT 9\n  Drop-Connection LOG\n", func(m *Map) {
-			m.MaskBanner, m.Matches = true, []Match{{CmdLineLength, 9, nil, dropLog}}
-		}},
-		{"CR LF, comments", " parameters\r\n! no\r\n\r\n  mask-banner\r\n   ! no mask-banner\r\n", func(m *Map) { m.MaskBanner = true }},
-	}
-	for _, test := range tests {
-		t.Run(test.name, func(t *testing.T) {
-			want := &Map{Name: "m", BareNewline: dropLog, Pipelining: Do{NoAction, true}, TLSInjection: dropLog, AuthLineLength: 12288}
-			test.want(want)
-			c := mustParse(t, frame(test.lines))
-			if diff := cmp.Diff(want, c.Map("m"), ignoreIndex); diff != "" {
-				t.Errorf("map (-want +got):\n%s", diff)
-			}
-			again := mustParse(t, c.String())
-			if diff := cmp.Diff(want, again.Map("m"), ignoreIndex); diff != "" {
-				t.Errorf("map printed and parsed (-want +got):\n%s", diff)
-			}
-		})
+// TestModernIsOneWord: one word of the shipped file selects the other map.
+func TestModernIsOneWord(t *testing.T) {
+	const line = "  inspect esmtp "
+	c := mustParse(t, strings.Replace(defaultText, line+"_default_esmtp_map\n", line+"modern_esmtp_map\n", 1))
+	if got := c.Classes[0].Map; got != c.Map("modern_esmtp_map") || len(c.Classes) != 1 {
+		t.Errorf("the class has map %s", got.Name)
 	}
 }
-
-// matches sets the match lines of a map.
-func matches(of ...Match) func(*Map) { return func(m *Map) { m.Matches = of } }
 
 // TestConfig is a file with more than one of everything, in an order of its own.
 func TestConfig(t *testing.T) {
 	c := mustParse(t, `
 service-policy P global
 policy-map P
+ description what P does
  class submission
   inspect esmtp loose
  class mail
@@ -187,21 +150,38 @@ class-map mail
  match queue 65535
 class-map submission
  match queue 4-6
+ description  port  587
+class-map type regex match-any Spam
+ match regex two
+ description of spam
+ match regex One
+class-map type regex match-any spam
+ match regex two
 policy-map type inspect esmtp loose
+regex One (?i)^one@
+regex two " "two" "
 interface wan0
  nameif out~side
 `)
-	builtIn := theDefault().Maps[0]
-	loose := &Map{Name: "loose", BareNewline: dropLog, Pipelining: Do{NoAction, true}, TLSInjection: dropLog, AuthLineLength: 12288}
+	builtIn, loose := theDefault().Maps[0], absent("loose")
 	want := &Config{
-		Nameif:        map[string]string{"wan0": "out~side"},
-		Maps:          []*Map{builtIn, loose},
-		Classes:       []Class{{"submission", 4, 6, loose}, {"mail", 65535, 65535, builtIn}},
+		Nameif:       map[string]string{"wan0": "out~side"},
+		Regexes:      []Regex{{"One", "(?i)^one@"}, {"two", ` "two" `}},
+		RegexClasses: []RegexClass{{"Spam", "of spam", []string{"two", "One"}}, {"spam", "", []string{"two"}}},
+		Maps:         []*Map{builtIn, &loose},
+		Classes: []Class{
+			{Name: "submission", Description: "port  587", First: 4, Last: 6, Map: &loose},
+			{Name: "mail", First: 65535, Last: 65535, Map: builtIn},
+		},
 		PolicyMap:     "P",
+		Description:   "what P does",
 		ServicePolicy: "global",
 	}
 	if diff := cmp.Diff(want, c, ignoreIndex); diff != "" {
 		t.Errorf("config (-want +got):\n%s", diff)
+	}
+	if diff := cmp.Diff(want, mustParse(t, c.String()), ignoreIndex); diff != "" {
+		t.Errorf("config printed and parsed (-want +got):\n%s", diff)
 	}
 	if diff := cmp.Diff([]uint16{4, 5, 6, 65535}, c.Queues()); diff != "" {
 		t.Errorf("Queues (-want +got):\n%s", diff)
@@ -242,17 +222,30 @@ func TestWords(t *testing.T) {
 		{Match{Criterion: MIMEFilenameLength, Over: 255}.String(), "MIME filename length gt 255"},
 		{Match{Criterion: EHLOReplyParameter, Keywords: []smtp.Keyword{smtp.KeywordOthers}}.String(), "ehlo-reply-parameter others"},
 		{Match{Criterion: EHLOReplyParameter, Keywords: []smtp.Keyword{smtp.KeywordECODE, smtp.KeywordSIZE}}.String(), "ehlo-reply-parameter ecode size"},
+		{Match{Criterion: CmdVerb, Not: true, Verbs: []string{"NOOP", "X-EXPS"}}.String(), "not cmd verb NOOP X-EXPS"},
+		{Match{Criterion: BodyLength, Over: 5}.String(), "body length gt 5"},
+		{Match{Criterion: HeaderLength, Over: 5}.String(), "header length gt 5"},
+		{Match{Criterion: HeaderToFieldsCount, Over: 5}.String(), "header to-fields count gt 5"},
+		{Match{Criterion: InvalidRecipientsCount, Over: 5}.String(), "invalid-recipients count gt 5"},
+		{Match{Criterion: MIMETypeLength, Over: 5, Not: true}.String(), "not MIME type length gt 5"},
+		{Match{Criterion: MIMEEncoding, Encodings: []smtp.Encoding{5, 0}}.String(), "MIME encoding quoted-printable 7bit"},
+		{Match{Criterion: MIMEFiletypeRegex, Regex: "exe"}.String(), "MIME filetype regex exe"},
+		{Match{Criterion: SenderAddressRegex, Regex: "Spam", Class: true}.String(), "sender-address regex class Spam"},
+		{Do{Action: RateLimit, Rate: 5}.String(), "rate-limit 5"},
 		{dropLog.String(), "drop-connection log"},
-		{Do{DropConnection, false}.String(), "drop-connection"},
-		{Do{Reset, true}.String(), "reset log"},
-		{Do{Mask, false}.String(), "mask"},
-		{Do{Mask, true}.String(), "mask log"},
-		{Do{NoAction, true}.String(), "log"},
+		{Do{Action: DropConnection}.String(), "drop-connection"},
+		{Do{Action: Reset, Log: true}.String(), "reset log"},
+		{Do{Action: Mask}.String(), "mask"},
+		{Do{Action: Mask, Log: true}.String(), "mask log"},
+		{justLog.String(), "log"},
 		{Do{}.String(), ""},
 		{BareNewline.String(), "bare-newline"},
 		{Pipelining.String(), "pipelining"},
 		{TLSInjection.String(), "tls-injection"},
 		{AuthLineLength.String(), "auth-line-length"},
+		{MailRelay.String(), "mail-relay"},
+		{SpecialCharacter.String(), "special-character"},
+		{RequireTLS.String(), "require-tls"},
 	}
 	for _, test := range tests {
 		if test.got != test.want {

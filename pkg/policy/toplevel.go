@@ -66,13 +66,17 @@ func (p *parser) readInspectMap(l *line) {
 	}
 }
 
-// readClassMap reads `class-map NAME`.
+// readPolicyDescription reads `description TEXT` of the policy map.
+func (p *parser) readPolicyDescription(l *line) {
+	if text, ok := l.description(); ok && p.once("policy-map description", l.words[0]) {
+		p.description = text
+	}
+}
+
+// readClassMap reads `class-map NAME` and `class-map type regex match-any NAME`.
 func (p *parser) readClassMap(l *line) {
 	if l.optional("type") {
-		at := l.words[0]
-		at.text = "class-map type"
-		p.report(at, unsupported, "", "")
-		p.ctx = inUnread
+		p.readRegexClass(l)
 		return
 	}
 	p.ctx = inClassMap
@@ -80,6 +84,14 @@ func (p *parser) readClassMap(l *line) {
 	p.classes = append(p.classes, &classLines{name: w})
 	if ok && l.end() {
 		p.once("class-map "+w.text, w)
+	}
+}
+
+// readClassDescription reads `description TEXT` of a class-map.
+func (p *parser) readClassDescription(l *line) {
+	c := p.classes[len(p.classes)-1]
+	if text, ok := l.description(); ok && p.once(fmt.Sprintf("class %d description", len(p.classes)), l.words[0]) {
+		c.description = text
 	}
 }
 
@@ -168,7 +180,7 @@ func (p *parser) readServicePolicy(l *line) {
 	if l.optional("interface") {
 		at := l.words[0]
 		at.text = "service-policy interface"
-		p.report(at, unsupported, "global", "")
+		p.report(at, unsupported, "global: let nft send that interface's traffic to queues of its own, and give these a class", "")
 		return
 	}
 	if _, ok := l.keyword("global"); ok {

@@ -28,6 +28,9 @@ func (d *Dialogue) readAuthLine(data []byte, i int) int {
 		if a.cr = c == '\r'; !a.cr {
 			a.length++
 		}
+		if a.length > maxLine && !d.ended {
+			d.tooLong(i)
+		}
 		if limit := d.authLimit(); a.length > limit && !a.long && !d.ended {
 			a.long = true
 			d.report(Fact{Kind: KindAuthLine, Side: Client, Limit: limit, Value: limit + 1}, i)

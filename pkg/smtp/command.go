@@ -3,17 +3,22 @@ package smtp
 // commandLine is the client's command line in progress.
 type commandLine struct {
 	length  uint64    // bytes so far, CR LF included
-	word    narrowing // of commandWords
+	word    narrowing // of Rules.commandWords
 	phase   phase
+	masked  bool // from here on its bytes may not pass
+	edited  bool // some of it was overwritten
+	special bool // KindSpecialCharacter has been reported
+	told    bool // why it is masked has been reported
 	verb    Verb
 	cr      bool // the last byte was a CR: the next one says whether it ends the line
 	capture bool // partial holds every byte of the line, because some were edited
-	bare    bool // masked by KindBareNewline, which has been reported
-	told    bool // KindBareNewline has been reported
+	bare    bool // KindBareNewline has been reported
+	long    bool // KindAuthLine has been reported
 	lineAt  uint8
 	pathAt  uint8 // bounds of SenderLength passed
 	changed bool  // bytes of the path became spaces
 	path    path
+	count   countLine
 	partial []byte // the line's bytes in earlier packets (or see capture), at most MaxText
 }
 
@@ -22,7 +27,7 @@ type phase uint8
 const (
 	inWord phase = iota
 	inArgument
-	inMasked
+	inRest // nothing more is read of the line
 )
 
 // readCommand reads the command line at data[i:] to its end or to the end of
@@ -52,7 +57,7 @@ func (d *Dialogue) readCommand(data []byte, i int) int {
 			return i + 1
 		case c == '\r':
 			l.cr = true
-			d.endWord(c)
+			d.wordByte(c, i)
 		case c == '\n':
 			d.bareNewline(data, from, i)
 			d.commandByte(data, from, i, c)
@@ -69,26 +74,53 @@ func (d *Dialogue) readCommand(data []byte, i int) int {
 
 // beginCommand notes a command that did not wait for the reply before it.
 func (d *Dialogue) beginCommand(i int) {
+	l := &d.line
 	switch {
-	case d.queue.front() == pendingGreeting && d.noted&notedEarlyTalker == 0:
-		d.noted |= notedEarlyTalker
-		d.report(Fact{Kind: KindEarlyTalker, Side: Client}, i)
+	case d.queue.len() == 0:
 	case d.queue.front() == pendingGreeting:
-	case d.queue.len() > 0 && d.noted&(notedPipelined|pipeliningOffered) == 0:
-		d.noted |= notedPipelined
-		d.report(Fact{Kind: KindPipelined, Side: Client}, i)
+		if d.noted&notedEarlyTalker == 0 {
+			d.noted |= notedEarlyTalker
+			d.report(Fact{Kind: KindEarlyTalker, Side: Client}, i)
+		}
+	default:
+		known := d.noted&pipeliningOffered != 0 && !d.queue.back().lastInGroup()
+		f := Fact{Kind: KindPipelined, Side: Client, Repeat: known || d.noted&notedPipelined != 0}
+		if !known {
+			d.noted |= notedPipelined
+		}
+		if d.report(f, i) == Mask {
+			l.masked, l.told = true, true
+		}
 	}
 }
 
-// countCommand counts data[i] for `cmd line length`.
+// countCommand counts data[i] for `cmd line length`, or for auth-line-length.
 func (d *Dialogue) countCommand(data []byte, from, i int) {
 	l := &d.line
-	l.length++
-	for bound := d.bound(CmdLineLength, l.lineAt); l.length > bound; bound = d.bound(CmdLineLength, l.lineAt) {
-		l.lineAt++
-		d.report(Fact{Kind: KindLimit, Side: Client, Measure: CmdLineLength, Limit: bound, Value: bound + 1,
-			Text: l.text(data[from:i])}, i)
+	if l.length++; l.length > maxLine {
+		d.tooLong(i)
+		return
 	}
+	if d.rules.AuthCommand && l.phase == inArgument && d.rules.pendingOf(l.verb) == pendingAuth {
+		if c := data[i]; c != '\r' && c != '\n' && l.length > d.authLimit() && !l.long {
+			l.long = true
+			d.report(Fact{Kind: KindAuthLine, Side: Client, Limit: d.authLimit(), Value: d.authLimit() + 1}, i)
+		}
+		return
+	}
+	if l.length > d.bound(CmdLineLength, l.lineAt) {
+		d.count(CmdLineLength, &l.lineAt, l.length, Fact{Side: Client, Text: l.text(data[from:i])}, i)
+	}
+}
+
+// maxLine is the longest line that is read as one, whatever the map says: Exim
+// takes what stands behind 16384 octets for a new command.
+const maxLine = 16384
+
+// tooLong ends the session at data[i]: servers cut the line in different places.
+func (d *Dialogue) tooLong(i int) {
+	d.report(Fact{Kind: KindLineUnclear, Side: Client, Limit: maxLine, Value: maxLine + 1}, i)
+	d.ended = true
 }
 
 // commandByte reads a byte that does not end the line; a CR or LF is a bare one.
@@ -98,135 +130,202 @@ func (d *Dialogue) commandByte(data []byte, from, i int, c byte) {
 	switch l.phase {
 	case inWord:
 		if c == '\r' || c == '\n' {
-			l.phase = inMasked
+			l.masked, l.phase = true, inRest
 			return
 		}
-		d.endWord(c)
+		d.wordByte(c, i)
 	case inArgument:
-		if pendingOf(l.verb) == pendingMail || l.verb == VerbRCPT {
+		switch d.rules.pendingOf(l.verb) {
+		case pendingMail, pendingRcpt:
 			d.pathByte(data, from, i, c)
+		case pendingChunk, pendingCounted:
+			d.countByte(c, i)
 		}
 	}
 }
 
-// endWord reads a byte of the command word or the one behind it.
-func (d *Dialogue) endWord(c byte) {
+// wordByte reads a byte of the command word or the one behind it.
+func (d *Dialogue) wordByte(c byte, i int) {
 	l := &d.line
 	if l.phase != inWord {
 		return
 	}
 	if isWordByte(c) {
-		commandWords.next(&l.word, c)
-		if !d.rules.commandCanPass(l.word) {
-			l.phase = inMasked
-		}
+		d.rules.commandWords.next(&l.word, c)
+		l.masked = l.masked || !d.canPass(l.word)
 		return
 	}
 	if c == '\r' && l.word.n == 0 {
 		return // an empty line so far
 	}
-	id, ok := commandWords.whole(l.word)
-	if ok && d.rules.verbPasses(Verb(id)) && (c == ' ' || c == '\t' || c == '\r') {
+	l.phase = inRest
+	if id, ok := d.rules.commandWords.whole(l.word); ok && (c == ' ' || c == '\t' || c == '\r') && d.allowed(Verb(id)) {
 		l.phase, l.verb = inArgument, Verb(id)
+		d.endWord(c, i)
 		return
 	}
-	l.phase = inMasked
+	l.masked = true
+}
+
+// endWord begins the argument of a command that is allowed; c stands before it.
+func (d *Dialogue) endWord(c byte, i int) {
+	l := &d.line
+	l.masked = l.masked || !d.rules.verbPasses(l.verb)
+	if d.rules.Watch[KindVerb] && d.report(Fact{Kind: KindVerb, Side: Client, Verb: l.verb}, i) == Mask {
+		l.told = true
+	}
+	if p := d.rules.pendingOf(l.verb); c == '\t' && (p == pendingChunk || p == pendingCounted) {
+		l.count.state = countBad // not a blank to every server
+		d.countUnclear(i)
+	}
+	if l.masked {
+		l.phase = inRest
+	}
+}
+
+// allowed reports whether v is a command at all, now; it may be masked all the
+// same.
+func (d *Dialogue) allowed(v Verb) bool {
+	switch {
+	case d.noted&notedQuit != 0:
+		return false
+	case v == VerbBDAT:
+		return d.rules.AllowBDAT && d.chunkWelcome()
+	case v == VerbSTARTTLS:
+		return d.rules.AllowTLS
+	}
+	return true
+}
+
+// canPass reports whether the bytes seen can still become a command that passes.
+func (d *Dialogue) canPass(s narrowing) bool {
+	for _, w := range d.rules.commandWords[s.lo:s.hi] {
+		if d.rules.verbPasses(Verb(w.id)) && d.allowed(Verb(w.id)) {
+			return true
+		}
+	}
+	return false
 }
 
 func isWordByte(c byte) bool {
 	return 'a' <= c && c <= 'z' || 'A' <= c && c <= 'Z' || '0' <= c && c <= '9' || c == '-'
 }
 
-// pathByte reads a byte of the argument of MAIL, RCPT and their kin.
-func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
-	l := &d.line
-	if c == '|' && (l.verb == VerbMAIL || l.verb == VerbRCPT) {
-		d.report(Fact{Kind: KindPipe, Side: Client, Text: l.text(data[from : i+1])}, i)
-		d.ended = true
-		return
-	}
-	if l.path.next(c) {
-		if !l.capture {
-			l.partial = append(l.partial, data[from:min(i+1, from+MaxText)]...)
-			l.capture = true
-		}
-		l.changed = true
-		if i >= from {
-			data[i] = ' '
-			d.edited = true
-		}
-	}
-	if l.verb == VerbRCPT {
-		return
-	}
-	for bound := d.bound(SenderLength, l.pathAt); l.path.sender() > bound; bound = d.bound(SenderLength, l.pathAt) {
-		l.pathAt++
-		text := l.text(data[from:max(from, i)])
-		text = text[:min(len(text), int(l.length)-1)] // what stands before it, wherever the packets were cut
-		d.report(Fact{Kind: KindLimit, Side: Client, Measure: SenderLength, Limit: bound, Value: bound + 1, Text: text}, i)
-	}
-}
-
 // bareNewline reports the CR or LF at data[i] that is no part of CR LF.
 func (d *Dialogue) bareNewline(data []byte, from, i int) {
 	l := &d.line
-	text := l.text(data[from:max(from, i)])
-	text = text[:min(len(text), int(l.length)-1)] // what stands before it, wherever the packets were cut
-	if d.report(Fact{Kind: KindBareNewline, Side: Client, Text: text, Repeat: l.told}, i) == Mask && l.phase != inMasked {
-		l.phase, l.bare = inMasked, true
+	if d.report(Fact{Kind: KindBareNewline, Side: Client, Text: l.before(data, from, i, 1), Repeat: l.bare}, i) == Mask && !l.masked {
+		l.phase, l.masked, l.told = inRest, true, true
 	}
-	l.told = true
+	l.bare = true
 }
 
 // endCommand ends the line with the LF at data[i]: what it was now awaits a
 // reply.
 func (d *Dialogue) endCommand(data []byte, from, i int) {
 	l := &d.line
-	text := l.text(data[from:max(from, i-1)])
-	text = text[:min(len(text), int(l.length)-2)]
-	p := pendingOf(l.verb)
+	text := l.before(data, from, max(from, i-1), 2)
+	if l.phase == inArgument {
+		d.endArgument(data, from, text, i)
+	}
+	p := d.rules.pendingOf(l.verb)
 	switch {
-	case l.phase == inMasked:
-		p = pendingMasked
-		if !l.bare {
-			d.report(Fact{Kind: KindUnknownCommand, Side: Client, Text: text}, i)
-		}
-		d.mask(data[from:max(from, i-1)])
 	case l.phase == inWord:
 		p = pendingEmpty
+	case l.masked:
+		p = pendingMasked
+		d.endMasked(text, !l.edited && from >= i-1, i)
+		d.mask(data[from:max(from, i-1)])
 	case l.changed:
 		d.report(Fact{Kind: KindAddressReplaced, Side: Client, Text: text}, i)
 	}
 	if p == pendingRcpt && !d.ended {
 		d.countRcpt(text, i)
 	}
-	*l = commandLine{word: commandWords.start()}
+	d.within(CmdLineLength, l.length, Client, text, i)
+	ended := *l
+	*l = commandLine{word: d.rules.commandWords.start()}
 	if !d.ended {
-		d.await(p, i+1)
+		d.beginAwait(p, &ended, i+1)
 	}
+}
+
+// endArgument ends the argument of an allowed command.
+func (d *Dialogue) endArgument(data []byte, from int, text []byte, i int) {
+	l := &d.line
+	switch d.rules.pendingOf(l.verb) {
+	case pendingMail:
+		d.endPath(i)
+		d.within(SenderLength, l.path.sender(), Client, text, i)
+	case pendingRcpt:
+		d.endPath(i)
+	case pendingChunk, pendingCounted:
+		if l.count.state != countBad && !l.count.end() {
+			d.countUnclear(i)
+		}
+	}
+}
+
+// endMasked says why a line was masked, if that was not said when it was. passed
+// says that nothing of it was.
+func (d *Dialogue) endMasked(text []byte, passed bool, i int) {
+	l := &d.line
+	if l.verb == VerbUnknown && d.rules.Watch[KindVerb] {
+		d.report(Fact{Kind: KindVerb, Side: Client, Text: text}, i)
+	}
+	switch {
+	case l.told || d.ended:
+	case d.noted&notedQuit != 0:
+		d.report(Fact{Kind: KindAfterQuit, Side: Client, Text: text, Repeat: d.noted&notedAfterQuit != 0}, i)
+		d.noted |= notedAfterQuit
+	case l.path.param.refused():
+		d.report(Fact{Kind: KindParameterRefused, Side: Client, Text: text}, i)
+	case d.rules.tlsOnly(l.verb):
+		d.report(Fact{Kind: KindTLSRequired, Side: Client, Text: text}, i)
+	case l.verb == VerbUnknown:
+		d.report(Fact{Kind: KindUnknownCommand, Side: Client, Passed: passed, Text: text}, i)
+	}
+}
+
+// beginAwait notes what a whole line changes before its reply, and that it
+// awaits one. i is the index behind it.
+func (d *Dialogue) beginAwait(p pending, l *commandLine, i int) {
+	switch p {
+	case pendingChunk:
+		d.beginChunk(l.count, i)
+		return
+	case pendingCounted:
+		d.octets = l.count.octets
+	case pendingMail:
+		d.size.offered = l.path.param.size
+	case pendingRset: // no server refuses it, and a chunk may follow at once
+		d.message, d.stale = nil, false
+	}
+	d.stale = d.stale || d.message != nil && (l.verb != VerbNOOP || l.masked)
+	d.await(p, i)
 }
 
 // countRcpt counts a RCPT line that passes.
 func (d *Dialogue) countRcpt(text []byte, i int) {
 	d.rcpts++
-	for bound := d.bound(CmdRcptCount, d.rcptAt); uint64(d.rcpts) > bound; bound = d.bound(CmdRcptCount, d.rcptAt) {
-		d.rcptAt++
-		d.report(Fact{Kind: KindLimit, Side: Client, Measure: CmdRcptCount, Limit: bound, Value: bound + 1, Text: text}, i)
-	}
+	d.count(CmdRcptCount, &d.rcptAt, uint64(d.rcpts), Fact{Side: Client, Text: text}, i)
+	d.within(CmdRcptCount, uint64(d.rcpts), Client, text, i)
 }
 
 // splitCommand keeps what is needed of a line that goes on in another packet;
 // piece is its part in this one.
 func (d *Dialogue) splitCommand(piece []byte) {
 	l := &d.line
+	l.count.passed = l.count.digits > 0
 	if !l.capture {
 		l.partial = append(l.partial, piece[:min(len(piece), MaxText-min(len(l.partial), MaxText))]...)
 	}
-	if l.phase == inMasked {
+	if l.masked {
 		if l.cr {
 			piece = piece[:len(piece)-1]
 		}
 		d.mask(piece)
+		l.edited = l.edited || len(piece) > 0
 	}
 }
 
@@ -246,6 +345,13 @@ func (l *commandLine) text(piece []byte) []byte {
 		return piece
 	}
 	return append(l.partial[:len(l.partial):len(l.partial)], piece[:min(len(piece), MaxText)]...)
+}
+
+// before is the line up to data[i], without the last n bytes that were counted,
+// wherever the packets were cut.
+func (l *commandLine) before(data []byte, from, i, n int) []byte {
+	text := l.text(data[from:max(from, i)])
+	return text[:min(len(text), int(l.length)-n)]
 }
 
 // mask overwrites what may not pass.

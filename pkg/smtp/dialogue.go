@@ -7,6 +7,8 @@ const (
 	modeCommand mode = iota
 	modeAuth         // a line of an AUTH exchange (RFC 4954)
 	modeData         // a message, behind the 354 to DATA
+	modeChunk        // octets of a BDAT chunk (RFC 3030)
+	modeOctets       // octets of a private command, behind its 354
 	modeTLS          // behind the 220 to STARTTLS: a handshake must come
 	modeOpaque       // TLS: nothing is read any more
 )
@@ -23,16 +25,30 @@ type Dialogue struct {
 	waiting bool // the reply to the last command decides how the next client byte is read
 	noted   noted
 
-	offset [2]uint64 // payload bytes fed of each side
-	queue  commandQueue
-	rcpts  uint32 // RCPT lines forwarded in the transaction
-	rcptAt uint8  // bounds of CmdRcptCount that the transaction has passed
+	offset    [2]uint64 // payload bytes fed of each side
+	queue     commandQueue
+	rcpts     uint32 // RCPT lines forwarded in the transaction
+	rcptAt    uint8  // bounds of CmdRcptCount that the transaction has passed
+	invalid   uint32 // RCPT lines of the transaction answered 5yz
+	invalidAt uint8  // bounds of InvalidRecipients passed
+	size      sizes  // declared by MAIL
+	octets    uint64 // modeChunk, modeOctets: still to come; before: announced
+	lastChunk bool   // modeChunk: BDAT LAST
+	stale     bool   // a command other than NOOP and RSET came in the midst of a message in chunks
 
 	line    commandLine
 	auth    authLine
 	reply   replyLine
 	tls     handshake
-	message *message // between the 354 and the dot
+	message *message // between the 354 and the dot, or from the first BDAT to the last
+	address []byte   // the path in progress, where it is watched
+}
+
+// sizes is what MAIL lines have declared with SIZE= (RFC 1870 section 6). 0 is
+// nothing.
+type sizes struct {
+	offered  uint64 // by the newest MAIL line
+	accepted uint64 // by the newest one that was answered 2yz
 }
 
 // noted are the findings and announcements that hold for the whole session.
@@ -41,14 +57,18 @@ type noted uint8
 const (
 	notedPipelined    noted = 1 << iota // KindPipelined was reported
 	notedEarlyTalker                    // KindEarlyTalker was reported
+	notedQuit                           // QUIT was answered: nothing more is a command
+	notedAfterQuit                      // KindAfterQuit was reported
+	notedReplyLine                      // KindReplyLine was reported
 	pipeliningOffered                   // the server announced PIPELINING, unmasked
+	chunkingOffered                     // the server announced CHUNKING, unmasked
 )
 
 // Init makes d ready for a new session.
 func (d *Dialogue) Init(r *Rules) {
 	*d = Dialogue{rules: r}
 	d.queue.list = append(make([]pending, 0, 8), pendingGreeting)
-	d.line.word = commandWords.start()
+	d.line.word = r.commandWords.start()
 }
 
 // Ready reports whether bytes of side can be read now. Client bytes cannot
@@ -95,6 +115,10 @@ func (d *Dialogue) readClient(data []byte, i int) int {
 		return d.readAuthLine(data, i)
 	case modeData:
 		return d.readMessage(data, i)
+	case modeChunk:
+		return d.readChunk(data, i)
+	case modeOctets:
+		return d.readOctets(data, i)
 	case modeTLS:
 		return d.readClientHello(data, i)
 	}
@@ -144,6 +168,23 @@ func (d *Dialogue) bound(m Measure, at uint8) uint64 {
 		return limits[at]
 	}
 	return Unlimited
+}
+
+// within reports that what m measures is over, at value.
+func (d *Dialogue) within(m Measure, value uint64, side Side, text []byte, i int) {
+	if d.rules.Within[m] && !d.ended {
+		d.report(Fact{Kind: KindWithin, Side: side, Measure: m, Value: value, Text: text}, i)
+	}
+}
+
+// count compares value, of measure m and reached at data[i], with the bounds
+// behind the first *at of them.
+func (d *Dialogue) count(m Measure, at *uint8, value uint64, f Fact, i int) {
+	for bound := d.bound(m, *at); value > bound && !d.ended; bound = d.bound(m, *at) {
+		*at++
+		f.Kind, f.Measure, f.Limit, f.Value = KindLimit, m, bound, bound+1
+		d.report(f, i)
+	}
 }
 
 // await notes that p awaits a reply. i is the byte behind the command.

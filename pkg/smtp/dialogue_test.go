@@ -3,6 +3,7 @@ package smtp
 import (
 	"bytes"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -10,8 +11,10 @@ import (
 )
 
 // classic are the rules of the built-in default map.
-func classic() *Rules {
-	r := &Rules{MaskBanner: true}
+func classic() *Rules { return NewRules(classicRules()) }
+
+func classicRules() Rules {
+	r := Rules{MaskBanner: true}
 	r.MaskKeywords[KeywordOthers] = true
 	r.Limits[CmdLineLength] = []uint64{512}
 	r.Limits[CmdRcptCount] = []uint64{100}
@@ -23,9 +26,9 @@ func classic() *Rules {
 }
 
 func withTLS() *Rules {
-	r := classic()
+	r := classicRules()
 	r.AllowTLS = true
-	return r
+	return NewRules(r)
 }
 
 // recorder is a Judge that writes facts down and answers from a table.
@@ -39,10 +42,17 @@ var kindNames = map[Kind]string{
 	KindBareNewline: "bare", KindDotLine: "dotline", KindPipelined: "pipelined", KindEarlyTalker: "early",
 	KindGluedBytes: "glued", KindTLSInjection: "injection", KindTLSMissing: "notls", KindTLSStarted: "tls",
 	KindBanner: "banner", KindEHLOKeyword: "keyword", KindUnexpectedReply: "unexpected",
-	KindUndecided: "undecided", KindOverflow: "overflow", KindAuthLine: "authline",
+	KindUndecided: "undecided", KindOverflow: "overflow", KindAuthLine: "authline", KindAuthNewline: "authbare",
+	KindWithin: "within", KindVerb: "verb", KindSender: "sender", KindRecipient: "recipient", KindMediaType: "type",
+	KindEncoding: "encoding", KindTLSRequired: "tlsrequired", KindAfterQuit: "afterquit", KindSpecialCharacter: "special",
+	KindTransition: "transition", KindReplyLine: "replyline", KindSizeExceeded: "size", KindCountUnclear: "unclear",
+	KindLineUnclear: "toolong", KindParameterRefused: "parameter",
 }
 
 func (r *recorder) Judge(f Fact) Action {
+	if f.Kind == KindPipelined && f.Repeat && r.answers[f.Kind] == Pass {
+		return Pass // the server has offered it
+	}
 	s := fmt.Sprintf("%s@%d", kindNames[f.Kind], f.Offset)
 	switch f.Kind {
 	case KindLimit:
@@ -50,12 +60,23 @@ func (r *recorder) Judge(f Fact) Action {
 		if f.Repeat {
 			s += " again"
 		}
+	case KindWithin:
+		s += fmt.Sprintf(" %d=%d", f.Measure, f.Value)
+	case KindSizeExceeded:
+		s += fmt.Sprintf(" %d>%d", f.Value, f.Limit)
+	case KindVerb:
+		s += " " + f.Verb.String()
+	case KindEncoding:
+		s += fmt.Sprintf(" %d", f.Encoding)
 	case KindEHLOKeyword:
 		s = fmt.Sprintf("keyword %d", f.Keyword)
-	case KindUnexpectedReply, KindUndecided:
+	case KindUnexpectedReply, KindUndecided, KindTransition:
 		s += fmt.Sprintf(" %d", f.Value)
 	}
-	if f.Text != nil && f.Kind != KindLimit {
+	if f.Cut {
+		s += " cut"
+	}
+	if f.Text != nil && f.Kind != KindLimit && f.Kind != KindWithin {
 		s += fmt.Sprintf(" %q", f.Text)
 	}
 	r.facts = append(r.facts, s)
@@ -130,8 +151,11 @@ type dialogueCase struct {
 	facts   []string
 }
 
+// allCases are the tables of cases_test.go and extension_test.go.
+func allCases() []dialogueCase { return slices.Concat(dialogueCases, extensionCases) }
+
 func TestDialogue(t *testing.T) {
-	for _, c := range dialogueCases {
+	for _, c := range allCases() {
 		t.Run(c.name, func(t *testing.T) {
 			rules := classic()
 			if c.rules != nil {
@@ -158,7 +182,7 @@ func TestDialogue(t *testing.T) {
 // A transcript gives the same facts however its flights are cut, and the same
 // bytes but for those of a masked line that had passed before it was known.
 func TestSplitInvariance(t *testing.T) {
-	for _, c := range dialogueCases {
+	for _, c := range allCases() {
 		t.Run(c.name, func(t *testing.T) {
 			rules := classic()
 			if c.rules != nil {
@@ -173,6 +197,9 @@ func TestSplitInvariance(t *testing.T) {
 				o, ready := run(rules, got, fs, cut)
 				if !ready { // glued flights end, split ones wait: that is the rule
 					return
+				}
+				if n := len(got.facts); n > 0 && strings.HasPrefix(got.facts[n-1], "unclear") {
+					return // digits of a bad BDAT line had passed in a packet before
 				}
 				if diff := cmp.Diff(want.facts, got.facts); diff != "" {
 					t.Fatalf("%s: facts (-whole +split):\n%s", name, diff)
@@ -225,7 +252,7 @@ func sameButMasked(a, b string, fs []flight, side Side) bool {
 
 // A line end stays where it is, whatever is masked around it.
 func TestEditsKeepLineEnds(t *testing.T) {
-	for _, c := range dialogueCases {
+	for _, c := range allCases() {
 		var d Dialogue
 		d.Init(classic())
 		for _, f := range transcript(c.in) {

@@ -1,5 +1,7 @@
 package smtp
 
+import "strings"
+
 // fieldLine reads the lines of a header section: field, fold, or the line that
 // ends it (RFC 5322 section 2.2).
 type fieldLine struct {
@@ -10,14 +12,15 @@ type fieldLine struct {
 	value  fieldValue
 }
 
-// maxFieldName is more than the longest name that is read ("content-disposition").
-const maxFieldName = 20
+// maxFieldName is the longest name that is read.
+const maxFieldName = len("content-transfer-encoding")
 
+// fieldState is where in a line of a header the next byte stands. Up to
+// fieldNameBlank nobody knows yet whether it is such a line.
 type fieldState uint8
 
 const (
 	fieldStart     fieldState = iota // at the first byte of a line
-	fieldMbox                        // a first line that begins like "From " of an mbox
 	fieldName                        // in a field's name
 	fieldNameBlank                   // blanks between name and colon (RFC 5322 section 4.5)
 	fieldInValue                     // in a value, or in a fold of it
@@ -28,22 +31,18 @@ const (
 const mboxFrom = "From "
 
 // fieldText reads text, a piece of a header line at index i, and counts what it
-// reads. It returns how much that was: less than all if the line turned out to
-// be no header line.
+// reads. It returns how much that was: less than all where the rest needs only
+// counting.
 func (d *Dialogue) fieldText(text []byte, i int) int {
 	m := d.message
 	f := &m.field
 	for n, c := range text {
-		if d.ended {
-			return len(text)
-		}
-		blank := c == ' ' || c == '\t'
 		switch {
-		case f.state == fieldIgnored, f.state == fieldInValue && !f.value.reads():
+		case d.ended, f.state == fieldIgnored, f.state == fieldInValue && !f.value.reads():
 			return n
 		case f.state == fieldInValue:
 			d.valueByte(c, i+n)
-		case f.state == fieldStart && f.opened && blank: // a fold: its blank belongs to the value
+		case f.state == fieldStart && f.opened && (c == ' ' || c == '\t'): // a fold: its blank belongs to the value
 			f.state = fieldInValue
 			if f.value.reads() {
 				d.valueByte(c, i+n)
@@ -52,36 +51,34 @@ func (d *Dialogue) fieldText(text []byte, i int) int {
 			if f.state == fieldStart {
 				d.endField(i + n)
 			}
-			if !m.nameByte(c) {
+			if !d.nameByte(c, i+n) {
 				d.endHeader(i + n)
 				return n
 			}
 		}
-		d.countMessage(i+n, 1)
+		d.countText(1, i+n)
 	}
 	return len(text)
 }
 
 // nameByte reads a byte up to the colon of a field. It reports false when the
 // line is neither field nor fold.
-func (m *message) nameByte(c byte) bool {
+func (d *Dialogue) nameByte(c byte, i int) bool {
+	m := d.message
 	f := &m.field
-	blank := c == ' ' || c == '\t'
 	if f.state == fieldStart {
 		f.state, f.length = fieldName, 0
 	}
-	if f.state == fieldName && m.first && m.length == uint64(len(mboxFrom))-1 && c == ' ' &&
-		string(f.name[:f.length]) == mboxFrom[:len(mboxFrom)-1] {
-		f.state = fieldIgnored
-		return true
-	}
+	blank := c == ' ' || c == '\t'
 	switch {
-	case c == ':' && f.length > 0:
-		f.open()
+	case c == ' ' && m.mboxLine():
+		f.state = fieldIgnored
+	case c == ':': // some readers take an empty name for one
 		f.state = fieldInValue
+		d.openField(i)
 	case blank && f.length > 0:
 		f.state = fieldNameBlank
-	case f.state == fieldName && c > ' ' && c < 0x7f && c != ':':
+	case f.state == fieldName && c > ' ' && c < 0x7f:
 		if f.length < maxFieldName {
 			f.name[f.length] = c
 		}
@@ -92,35 +89,39 @@ func (m *message) nameByte(c byte) bool {
 	return true
 }
 
-// open begins the value of the field whose name has been read.
-func (f *fieldLine) open() {
-	f.opened = true
-	f.value = fieldValue{}
+// mboxLine reports whether the line is the message's first and began like that
+// of an mbox, up to the blank.
+func (m *message) mboxLine() bool {
+	f := &m.field
+	return f.state == fieldName && m.first && m.length == uint64(len(mboxFrom))-1 &&
+		string(f.name[:f.length]) == mboxFrom[:len(mboxFrom)-1]
+}
+
+// openField begins the value of the field whose name ended with the colon at
+// index i.
+func (d *Dialogue) openField(i int) {
+	m := d.message
+	f := &m.field
+	f.opened, f.value.field = true, noField
 	if f.length > maxFieldName {
 		return
 	}
-	switch lower(string(f.name[:f.length])) {
-	case "content-type":
-		f.value.field = contentType
-	case "content-disposition":
-		f.value.field = contentDisposition
-	}
-}
-
-func lower(s string) string {
-	b := []byte(s)
-	for i, c := range b {
-		if 'A' <= c && c <= 'Z' {
-			b[i] = c + 'a' - 'A'
+	name := f.name[:f.length]
+	for field, known := range valueFields {
+		if strings.EqualFold(string(name), known) {
+			f.value = fieldValue{field: valueField(field)}
 		}
 	}
-	return string(b)
+	if m.section == sectionHeader && strings.EqualFold(string(name), "to") {
+		m.to++
+		d.count(ToFieldsCount, &m.at[ToFieldsCount], m.to, Fact{Side: Client}, i)
+	}
 }
 
 // endFieldLine ends a line of a header section. Without a colon it was its end.
 func (d *Dialogue) endFieldLine(i int) {
 	f := &d.message.field
-	if f.state == fieldStart || f.state == fieldName || f.state == fieldNameBlank {
+	if f.state <= fieldNameBlank {
 		d.endHeader(i)
 	}
 	f.state = fieldStart
@@ -129,15 +130,10 @@ func (d *Dialogue) endFieldLine(i int) {
 // endField ends the open field: it has no more folds.
 func (d *Dialogue) endField(i int) {
 	f := &d.message.field
-	if !f.opened {
-		return
+	if f.opened && f.value.reads() {
+		d.endFieldValue(i)
 	}
 	f.opened = false
-	if !f.value.reads() {
-		return
-	}
-	d.endValue(i)
-	d.message.mime.endField(&f.value)
 }
 
 // endHeader ends the header section at index i: with an empty line, or with the
@@ -145,13 +141,11 @@ func (d *Dialogue) endField(i int) {
 func (d *Dialogue) endHeader(i int) {
 	m := d.message
 	d.endField(i)
-	m.section = sectionBody
-	if m.mime.nested {
-		m.mime.nested = false
-		m.beginHeader(sectionPartHeader)
-		m.field.state = fieldIgnored
+	if m.section == sectionHeader {
+		d.endHeaderCount(i)
 	}
-	if m.length > 0 && !d.ended {
-		d.countMessage(i, 0)
+	m.section = sectionBody
+	if m.parts.endHeader() {
+		m.section, m.field = sectionPartHeader, fieldLine{state: fieldIgnored}
 	}
 }

@@ -11,14 +11,16 @@ type fileName struct {
 	prefix   bool   // in charset'language' of an extended value
 	quotes   uint8  // of the two that end the prefix
 	raw      uint64 // octets not settled: they are an escape or a word, or themselves
+	blanks   uint64 // of a token, not read: they are part of it if more than blanks follows
 
 	// an RFC 2047 encoded word: =?charset?B?text?=
 	word    wordState
 	base64  bool
-	decoded uint64 // octets of the word's text, in quarters of an octet group for base64
+	decoded uint64 // octets of the word's text; of base64 its letters
 	escape  uint8  // of =HH in Q text
 }
 
+// wordState is where in an encoded word the next octet stands.
 type wordState uint8
 
 const (
@@ -51,8 +53,22 @@ func (f *fileName) octets() uint64 {
 // settle counts what is not settled as itself.
 func (f *fileName) settle() {
 	f.length += f.raw
-	f.raw, f.word, f.quotes = 0, noWord, 0
+	f.raw, f.word, f.quotes, f.blanks = 0, noWord, 0, 0
 	f.prefix = false
+}
+
+// read reads one octet of the value, which is a token or a quoted string.
+func (f *fileName) read(c byte, token bool) {
+	if token && isBlank(c) {
+		f.blanks++
+		return
+	}
+	blanks := f.blanks
+	f.blanks = 0
+	for range blanks {
+		f.add(' ')
+	}
+	f.add(c)
 }
 
 // add reads one octet of the value.
@@ -142,12 +158,11 @@ func (f *fileName) wordByte(c byte) {
 			return
 		}
 	case wordText:
-		if c == '?' {
+		if c == '?' && f.escape == 0 {
 			f.word = wordEnd
 			return
 		}
-		if !blank {
-			f.textByte(c)
+		if f.textByte(c) {
 			return
 		}
 	case wordEnd:
@@ -162,21 +177,27 @@ func (f *fileName) wordByte(c byte) {
 	f.wordByte(c)
 }
 
-// textByte counts an octet of an encoded word's text.
-func (f *fileName) textByte(c byte) {
+// textByte counts an octet of an encoded word's text. It reports false where the
+// octet is none: some readers take such a word as it stands, which is longer.
+func (f *fileName) textByte(c byte) bool {
 	switch {
+	case f.base64 && c == '=': // padding
+		return true
 	case f.base64:
-		if c != '=' {
-			f.decoded++
-		}
-	case c == '=':
-		f.escape = 2
 		f.decoded++
+		return isBase64(c)
 	case f.escape > 0:
 		f.escape--
-	default:
-		f.decoded++
+		return isHex(c)
+	case c == '=':
+		f.escape = 2
 	}
+	f.decoded++
+	return c > ' '
+}
+
+func isBase64(c byte) bool {
+	return '0' <= c && c <= '9' || 'a' <= c|0x20 && c|0x20 <= 'z' || c == '+' || c == '/'
 }
 
 func isHex(c byte) bool {

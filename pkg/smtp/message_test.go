@@ -2,13 +2,14 @@ package smtp
 
 import (
 	"fmt"
+	"math/rand"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
 )
 
-// limits feeds text as one message, whole and cut at every byte, and returns the
+// messageFacts feeds text as one message, whole and cut at every byte, and returns the
 // facts of its limits; they must be the same.
 func messageFacts(t *testing.T, text string) []string {
 	t.Helper()
@@ -226,15 +227,39 @@ func TestNoAllocs(t *testing.T) {
 	d.Feed(Client, []byte("DATA\r\n"), rec)
 	d.Feed(Server, []byte("354 go\r\n"), rec)
 	body := []byte(strings.Repeat(strings.Repeat("A", 76)+"\r\n", 18))
+	header := []byte("To: a\r\nContent-Type: text/plain; name=\"=?utf-8?Q?a=41?=\"\r\nContent-Transfer-Encoding: 7bit\r\n")
+	if n := testing.AllocsPerRun(100, func() { d.Feed(Client, header, rec) }); n != 0 {
+		t.Errorf("header lines: %v allocations", n)
+	}
+	d.Feed(Client, []byte("\r\n"), rec)
 	if n := testing.AllocsPerRun(100, func() { d.Feed(Client, body, rec) }); n != 0 {
 		t.Errorf("a body segment: %v allocations", n)
 	}
 }
 
+// mixedLines is text of lines of 0 to 76 bytes, 40 on average with their ends.
+func mixedLines() string {
+	r := rand.New(rand.NewSource(1))
+	var b strings.Builder
+	for b.Len() < 64000 {
+		b.WriteString(strings.Repeat("word ", 16)[:r.Intn(77)] + "\r\n")
+	}
+	return b.String()
+}
+
 func BenchmarkBody(b *testing.B) {
-	for _, c := range []struct{ name, line string }{
-		{"base64", strings.Repeat("A", 76) + "\r\n"},
-		{"short lines", strings.Repeat("word ", 7) + "\r\n"},
+	const multipart = "Content-Type: multipart/mixed; boundary=\"=_b\"\r\n\r\n--=_b\r\n\r\n"
+	base64 := strings.Repeat(strings.Repeat("A", 76)+"\r\n", 820)
+	for _, c := range []struct{ name, header, body string }{
+		{"base64", "A: b\r\n\r\n", base64},
+		{"base64 in a part", multipart, base64},
+		{"short lines", "A: b\r\n\r\n", mixedLines()},
+		{"short lines in a part", multipart, mixedLines()},
+		{"LF alone", "A: b\r\n\r\n", strings.ReplaceAll(mixedLines(), "\r", "")},
+		{"dots", "A: b\r\n\r\n", strings.ReplaceAll(mixedLines(), "\nw", "\n..w")},
+		{"bare CRs", "A: b\r\n\r\n", strings.Repeat("ab\r", 21000)},
+		{"header", "", strings.Repeat("Received: from mail.example.net (mail.example.net [192.0.2.1])\r\n\tby mx.example.org with ESMTP id 12345\r\n", 500)},
+		{"content fields", "", strings.Repeat("Content-Type: application/pdf;\r\n\tname=\"=?utf-8?B?QUJDREVGR0hJSktMTU5PUFFSU1RVVldYWVo=?=\"\r\n", 500)},
 	} {
 		b.Run(c.name, func(b *testing.B) {
 			var d Dialogue
@@ -243,8 +268,8 @@ func BenchmarkBody(b *testing.B) {
 			d.Feed(Server, []byte("220 x\r\n"), rec)
 			d.Feed(Client, []byte("DATA\r\n"), rec)
 			d.Feed(Server, []byte("354 go\r\n"), rec)
-			d.Feed(Client, []byte("A: b\r\n\r\n"), rec)
-			body := []byte(strings.Repeat(c.line, 64000/len(c.line)))
+			d.Feed(Client, []byte(c.header), rec)
+			body := []byte(c.body)
 			b.SetBytes(int64(len(body)))
 			for b.Loop() {
 				d.Feed(Client, body, rec)

@@ -16,6 +16,7 @@ type path struct {
 	escape bool   // behind a backslash of a quoted string
 	length uint32 // bytes of the path so far, brackets and source route as in design.md section 5
 	word   uint32 // length of a first word that a '<' followed
+	param  mailParams
 }
 
 type pathState uint8
@@ -28,6 +29,9 @@ const (
 	pathAngle                 // between '<' and '>'
 	pathDone
 )
+
+// inside reports whether the byte just read belongs to the path.
+func (p *path) inside() bool { return p.state == pathWord || p.state == pathAngle }
 
 // sender returns the length that `sender-address length` measures.
 func (p *path) sender() uint64 { return uint64(max(p.length, p.word)) }
@@ -53,15 +57,71 @@ func (p *path) next(c byte) (replace bool) {
 	case pathWord:
 		return p.inWord(c)
 	case pathAfterWord:
+		p.param.next(c)
 		if c == '<' {
 			p.open()
 		}
 		return c == '>'
 	case pathAngle:
 		return p.inAngle(c)
+	case pathDone:
+		p.param.next(c)
 	}
 	return false
 }
+
+// mailParams reads the parameters of MAIL (RFC 5321 section 4.1.2) for SIZE=N
+// (RFC 1870) and PRDR, behind which the end of the message would get a reply for
+// each recipient, so that replies and commands could not be paired.
+type mailParams struct {
+	at   uint8  // bytes of word read of the parameter in progress, or noParam
+	word uint8  // index in paramWords
+	size uint64 // of the last SIZE= seen
+	prdr bool
+}
+
+var paramWords = [...]string{"SIZE=", "PRDR"}
+
+const (
+	paramSize = iota
+	paramPRDR
+	noParam = 0xff
+)
+
+// maxSize is more than any message: what is declared beyond it says nothing.
+const maxSize = 1 << 62
+
+func (p *mailParams) next(c byte) {
+	if c == ' ' || c == '\t' {
+		p.at = 0
+		return
+	}
+	if p.at == noParam {
+		return
+	}
+	if p.at == 0 {
+		p.word = paramSize
+		if upper(c) == paramWords[paramPRDR][0] {
+			p.word = paramPRDR
+		}
+	}
+	word := paramWords[p.word]
+	switch {
+	case int(p.at) < len(word) && upper(c) == word[p.at]:
+		p.at++
+		p.prdr = p.prdr || p.word == paramPRDR && int(p.at) == len(word)
+		if p.word == paramSize && int(p.at) == len(word) {
+			p.size = 0
+		}
+	case p.word == paramSize && int(p.at) == len(word) && '0' <= c && c <= '9':
+		p.size = min(p.size*10+uint64(c-'0'), maxSize)
+	default:
+		p.at = noParam
+	}
+}
+
+// refused reports whether a parameter was read with which MAIL may not pass.
+func (p *mailParams) refused() bool { return p.prdr }
 
 // open begins an angle path behind a word, which is then only a phrase; the
 // longer of the two counts as the address.
@@ -99,3 +159,77 @@ func (p *path) inAngle(c byte) (replace bool) {
 }
 
 func isControl(c byte) bool { return c < 0x20 || c == 0x7f }
+
+// pathByte reads a byte of the argument of MAIL, RCPT and their kin.
+func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
+	l := &d.line
+	if c == '|' && (l.verb == VerbMAIL || l.verb == VerbRCPT) {
+		d.report(Fact{Kind: KindPipe, Side: Client, Text: l.text(data[from : i+1])}, i)
+		d.ended = true
+		return
+	}
+	before := l.path.state
+	length := l.path.length
+	replace := l.path.next(c)
+	if l.path.param.refused() && l.verb != VerbRCPT {
+		l.masked, l.phase = true, inRest
+	}
+	if l.path.state != before && (before == pathWord || before == pathAngle) {
+		d.reportPath(i)
+	}
+	if (c == '`' || c == 0) && l.path.inside() && !d.ended {
+		d.report(Fact{Kind: KindSpecialCharacter, Side: Client, Repeat: l.special, Text: l.text(data[from : max(from, i)+1])}, i)
+		l.special = true
+	}
+	if replace {
+		d.replaceByte(data, from, i)
+		c = ' '
+	}
+	if l.path.length > length && d.rules.Watch[d.pathKind()] && len(d.address) <= MaxText {
+		d.address = append(d.address, c)
+	}
+	if l.verb != VerbRCPT && l.path.sender() > d.bound(SenderLength, l.pathAt) {
+		d.count(SenderLength, &l.pathAt, l.path.sender(), Fact{Side: Client, Text: l.before(data, from, i, 1)}, i)
+	}
+}
+
+// replaceByte makes data[i] a space. Of the line as the client sent it a copy is
+// kept from here on.
+func (d *Dialogue) replaceByte(data []byte, from, i int) {
+	l := &d.line
+	if !l.capture {
+		l.partial = append(l.partial, data[from:min(i+1, from+MaxText)]...)
+		l.capture = true
+	}
+	l.changed = true
+	if i >= from {
+		data[i] = ' '
+		d.edited = true
+	}
+}
+
+// pathKind is the Kind of Fact that tells the path in progress.
+func (d *Dialogue) pathKind() Kind {
+	if d.line.verb == VerbRCPT {
+		return KindRecipient
+	}
+	return KindSender
+}
+
+// reportPath tells the path that ended in front of index i. A word before an
+// angle path is told too: which of the two is the address is the server's
+// choice.
+func (d *Dialogue) reportPath(i int) {
+	if kind := d.pathKind(); d.rules.Watch[kind] {
+		d.report(Fact{Kind: kind, Side: Client, Text: d.address, Cut: len(d.address) > MaxText}, i)
+	}
+	d.address = d.address[:0]
+}
+
+// endPath ends the argument at index i.
+func (d *Dialogue) endPath(i int) {
+	if d.line.path.inside() {
+		d.reportPath(i)
+	}
+	d.address = d.address[:0]
+}

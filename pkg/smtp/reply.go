@@ -7,16 +7,20 @@ type replyLine struct {
 	length  uint64  // bytes so far, its end not
 	head    [4]byte // the first bytes: code and separator
 	lines   uint32  // finished lines of this reply
-	first   byte    // the first digit of the reply's first line
+	first   int     // code of the reply's first line
+	mixed   bool    // a later line has another code
+	offers  noted   // extensions announced in this reply
 	answers pending // what the reply answers, known from its first line on
 	keyword keywordLine
 }
 
 // keywordLine is a parameter of an EHLO reply in progress.
 type keywordLine struct {
-	word    narrowing // of keywordWords
+	word    narrowing // of Rules.keywordWords
+	allowed bool      // it begins with a prefix that passes
 	rest    bool      // behind the keyword's first space
 	masked  bool
+	edited  bool // some of it was overwritten
 	cr      bool
 	letter  uint8  // masked parameters so far in this reply
 	partial []byte // its bytes in earlier packets, at most MaxText
@@ -37,6 +41,7 @@ func (d *Dialogue) readReply(data []byte, i int) int {
 	if r.length == 0 && r.lines == 0 {
 		r.answers = d.queue.front()
 	}
+	d.countReply(i, end, whole)
 	for ; i < end && r.length < uint64(len(r.head)); i++ {
 		r.head[r.length] = data[i]
 		r.length++
@@ -48,6 +53,23 @@ func (d *Dialogue) readReply(data []byte, i int) int {
 	}
 	d.endReplyLine(end)
 	return end + 1
+}
+
+// maxReplyLine is RFC 5321 section 4.5.3.1.5's bound, CR LF included.
+const maxReplyLine = 512
+
+// countReply reports the session's first reply line over that bound; data[i:end]
+// is the piece to be read, without its LF. Nothing is done about it: clients take
+// it.
+func (d *Dialogue) countReply(i, end int, whole bool) {
+	length := d.reply.length + uint64(end-i)
+	if whole {
+		length++
+	}
+	if length > maxReplyLine && d.noted&notedReplyLine == 0 {
+		d.noted |= notedReplyLine
+		d.report(Fact{Kind: KindReplyLine, Side: Server, Limit: maxReplyLine, Value: maxReplyLine + 1}, i+maxReplyLine-int(d.reply.length))
+	}
 }
 
 // replyText edits the text behind code and separator, data[i:end].
@@ -62,7 +84,7 @@ func (d *Dialogue) replyText(data []byte, i, end int, whole bool) {
 		if r.length < uint64(len(r.head)) {
 			return
 		}
-		if r.lines > 0 && d.answersEHLO() && (r.first == '2' || r.head[0] == '2') {
+		if r.lines > 0 && d.answersEHLO() && (r.first/100 == 2 || r.head[0] == '2') {
 			d.keywordText(data, i, end, whole)
 		}
 	}
@@ -97,8 +119,9 @@ func (d *Dialogue) keywordText(data []byte, i, end int, whole bool) {
 		if c == ' ' || c == '\r' {
 			k.rest = true
 		}
-		if !k.rest {
-			keywordWords.next(&k.word, c)
+		if !k.rest && !k.allowed {
+			d.rules.keywordWords.next(&k.word, c)
+			k.allowed = d.rules.keywordWords.prefix(k.word)
 			k.masked = k.masked || !d.rules.keywordCanPass(k.word)
 		}
 	}
@@ -112,8 +135,12 @@ func (d *Dialogue) keywordText(data []byte, i, end int, whole bool) {
 	}
 	k.partial = append(k.partial, data[from:min(end, from+MaxText)]...)
 	k.partial = k.partial[:min(len(k.partial), MaxText)]
+	if _, known := d.rules.keywordWords.whole(k.word); known || k.rest {
+		k.masked = k.masked || d.rules.MaskKeywords[d.classOf(k)] // the whole word may be here already
+	}
 	if k.masked {
 		d.mask(data[from:text])
+		k.edited = k.edited || text > from
 	}
 }
 
@@ -121,13 +148,15 @@ func (d *Dialogue) keywordText(data []byte, i, end int, whole bool) {
 // the LF behind it.
 func (d *Dialogue) endKeyword(data []byte, from, text, lf int) {
 	k := &d.reply.keyword
-	class := KeywordOthers
-	if id, ok := keywordWords.whole(k.word); ok {
-		class = d.rules.classOf(Keyword(id))
-	}
+	class := d.classOf(k)
 	k.masked = d.rules.MaskKeywords[class]
-	if class == KeywordPIPELINING && !k.masked {
-		d.noted |= pipeliningOffered
+	if !k.masked {
+		switch class {
+		case KeywordPIPELINING:
+			d.reply.offers |= pipeliningOffered
+		case KeywordCHUNKING:
+			d.reply.offers |= chunkingOffered
+		}
 	}
 	length := int(d.reply.length) - len(d.reply.head) + lf - from
 	if k.cr {
@@ -141,7 +170,7 @@ func (d *Dialogue) endKeyword(data []byte, from, text, lf int) {
 		whole = append(k.partial, data[from:min(text, from+MaxText)]...)
 		whole = whole[:min(len(whole), length)]
 	}
-	d.report(Fact{Kind: KindEHLOKeyword, Side: Server, Keyword: class, Text: whole}, lf)
+	d.report(Fact{Kind: KindEHLOKeyword, Side: Server, Keyword: class, Passed: !k.edited && text == from, Text: whole}, lf)
 	if k.masked {
 		d.mask(data[from:text])
 		if text > from {
@@ -151,16 +180,28 @@ func (d *Dialogue) endKeyword(data []byte, from, text, lf int) {
 	}
 }
 
+// classOf is the class of a whole keyword.
+func (d *Dialogue) classOf(k *keywordLine) Keyword {
+	if k.allowed {
+		return KeywordAllowed
+	}
+	if id, ok := d.rules.keywordWords.whole(k.word); ok {
+		return d.rules.classOf(Keyword(id))
+	}
+	return KeywordOthers
+}
+
 // endReplyLine ends the line whose LF is data[i].
 func (d *Dialogue) endReplyLine(i int) {
 	r := &d.reply
 	code, ok := r.code()
 	last := !ok || r.length <= codeLength || r.head[codeLength] != '-'
 	if r.lines == 0 {
-		r.first = r.head[0]
+		r.first = code
 	}
+	r.mixed = r.mixed || ok && code != r.first
 	r.lines++
-	keyword := keywordLine{word: keywordWords.start(), letter: r.keyword.letter}
+	keyword := keywordLine{word: d.rules.keywordWords.start(), letter: r.keyword.letter}
 	switch {
 	case !ok: // no reply line: it answers nothing
 		r.lines--

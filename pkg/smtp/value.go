@@ -1,45 +1,60 @@
 package smtp
 
-// fieldValue reads the value of Content-Type or Content-Disposition byte by byte
-// (RFC 2045 section 5.1, RFC 2183, RFC 2231) and measures the file names in it.
-// Nothing of the value is kept but its type, one parameter name and a boundary.
+// fieldValue reads the value of a Content field byte by byte (RFC 2045, RFC
+// 2183, RFC 2231) and measures the file names in it. Nothing of the value is
+// kept but its type or token, one parameter name and a boundary.
 type fieldValue struct {
 	field   valueField
 	state   valueState
 	escape  bool  // behind a backslash
 	comment uint8 // depth of comments
 
-	mediaType shortText // "type/subtype", lower case
-	name      shortText // of the parameter
-	param     parameter
-	extended  bool // name*= : percent encoded
-	piece     bool // name*N= : pieces are summed
-	plain     bool // a continuation piece: no charset'language' before it
-	boundary  []byte
+	token  shortText // "type/subtype" in lower case, or the encoding's token
+	typeAt uint8     // bounds of TypeLength passed
+
+	name     shortText // of the parameter, lower case
+	param    parameter
+	extended bool // name*= : percent encoded
+	piece    bool // name*N= : pieces are summed
+	plain    bool // a continuation piece: no charset'language' before it
+
+	boundary      [maxBoundary]byte
+	boundaryBytes int
 
 	count  fileName    // of the value being read
 	pieces [2]fileName // sums of the pieces of filename and name
+	pieced [2]bool     // there are pieces
 }
 
+// valueField is a field whose value is read.
 type valueField uint8
 
 const (
 	noField valueField = iota
 	contentType
 	contentDisposition
+	transferEncoding
 )
 
+// valueFields are the names of the fields.
+var valueFields = [...]string{
+	contentType: "content-type", contentDisposition: "content-disposition", transferEncoding: "content-transfer-encoding",
+}
+
+// valueState is where in the value the next byte stands.
 type valueState uint8
 
 const (
-	valueType  valueState = iota // up to the first ';'
+	valueType  valueState = iota // the type, up to the first ';', or the encoding's token
 	valueName                    // a parameter's name
 	valueBegin                   // behind its '='
 	valueToken
 	valueQuoted
 	valueAfter // behind a quoted string, up to ';'
+	valueDone  // the rest says nothing
 )
 
+// parameter is a parameter that is read.
 type parameter uint8
 
 const (
@@ -49,28 +64,33 @@ const (
 	paramBoundary
 )
 
-// shortText keeps the first bytes of a text, lower case, without blanks.
+// shortText keeps the first bytes of a text and counts all.
 type shortText struct {
-	text [32]byte
-	n    uint8
+	kept  [255]byte // as many as a media type may have (RFC 6838 section 4.2)
+	total uint64
 }
 
 func (s *shortText) add(c byte) {
-	if c == ' ' || c == '\t' || int(s.n) == len(s.text) {
-		return
+	if s.total < uint64(len(s.kept)) {
+		s.kept[s.total] = c
 	}
+	s.total++
+}
+
+func (s *shortText) bytes() []byte { return s.kept[:min(s.total, uint64(len(s.kept)))] }
+
+// cut reports whether bytes is not all of it.
+func (s *shortText) cut() bool { return s.total > uint64(len(s.kept)) }
+
+func lower(c byte) byte {
 	if 'A' <= c && c <= 'Z' {
 		c += 'a' - 'A'
 	}
-	s.text[s.n] = c
-	s.n++
+	return c
 }
 
-func (s *shortText) bytes() []byte { return s.text[:s.n] }
-
-// maxBoundary is RFC 2046's 70 bytes with room for senders that ignore it; of a
-// longer one the first bytes are compared.
-const maxBoundary = 128
+// isBlank takes a bare CR, which many readers take for a line's end.
+func isBlank(c byte) bool { return c == ' ' || c == '\t' || c == '\r' }
 
 // maxComment is the depth of nested comments that is told apart.
 const maxComment = 255
@@ -81,36 +101,28 @@ func (v *fieldValue) reads() bool { return v.field != noField }
 // valueByte reads a byte of the open field's value, at index i.
 func (d *Dialogue) valueByte(c byte, i int) {
 	v := &d.message.field.value
+	if v.field == transferEncoding {
+		d.encodingByte(c, i)
+		return
+	}
 	if v.inComment(c) {
 		return
 	}
 	switch v.state {
 	case valueType:
-		if c == ';' {
-			v.beginParameter()
-			return
-		}
-		v.mediaType.add(c)
+		d.typeByte(c, i)
 	case valueName:
-		switch c {
-		case ';':
+		switch {
+		case c == ';':
 			v.beginParameter()
-		case '=':
+		case c == '=':
 			v.state = valueBegin
 			v.endName()
-		default:
-			v.name.add(c)
+		case !isBlank(c):
+			v.name.add(lower(c))
 		}
 	case valueBegin:
-		switch c {
-		case ' ', '\t':
-			return
-		case '"':
-			v.state = valueQuoted
-			return
-		}
-		v.state = valueToken
-		d.tokenByte(c, i)
+		d.beginValue(c, i)
 	case valueToken:
 		d.tokenByte(c, i)
 	case valueQuoted:
@@ -142,18 +154,38 @@ func (v *fieldValue) inComment(c byte) bool {
 	return true
 }
 
-// tokenByte reads a byte of an unquoted value. It goes on to the next ';':
-// readers differ on whether a blank ends it, and the longer name counts.
-func (d *Dialogue) tokenByte(c byte, i int) {
+// beginValue reads a byte behind the '=' of a parameter.
+func (d *Dialogue) beginValue(c byte, i int) {
 	v := &d.message.field.value
-	if c == ';' {
-		d.endValue(i)
-		v.beginParameter()
-		return
+	switch {
+	case isBlank(c):
+	case c == '"':
+		v.state = valueQuoted
+	default:
+		v.state = valueToken
+		d.tokenByte(c, i)
 	}
-	d.nameByte(c, i)
 }
 
+// tokenByte reads a byte of an unquoted value. A file name goes on to the next
+// ';': readers differ on whether a blank ends it, and the longer name counts. Of
+// a boundary the beginning is enough.
+func (d *Dialogue) tokenByte(c byte, i int) {
+	v := &d.message.field.value
+	switch {
+	case c == ';':
+		d.endValue(i)
+		v.beginParameter()
+	case v.param == paramBoundary && (c <= ' ' || c == '('):
+		d.endValue(i)
+		v.state = valueAfter
+		v.inComment(c)
+	default:
+		d.parameterByte(c, i)
+	}
+}
+
+// quotedByte reads a byte of a quoted value.
 func (d *Dialogue) quotedByte(c byte, i int) {
 	v := &d.message.field.value
 	switch {
@@ -161,18 +193,21 @@ func (d *Dialogue) quotedByte(c byte, i int) {
 		v.escape = false
 	case c == '\\':
 		v.escape = true
+		if v.param == paramBoundary { // some readers keep the backslash
+			d.message.parts.unknown = true
+		}
 		return
 	case c == '"':
 		d.endValue(i)
 		v.state = valueAfter
 		return
 	}
-	d.nameByte(c, i)
+	d.parameterByte(c, i)
 }
 
 // beginParameter makes v ready for a parameter's name.
 func (v *fieldValue) beginParameter() {
-	v.state, v.name, v.param = valueName, shortText{}, paramOther
+	v.state, v.param, v.name.total = valueName, paramOther, 0
 	v.extended, v.piece, v.plain, v.escape = false, false, false, false
 }
 
@@ -191,34 +226,36 @@ func (v *fieldValue) endName() {
 		v.piece, v.plain = true, string(name[digits:]) != "0"
 		name = name[:digits-1]
 	}
-	switch string(name) {
-	case "filename":
+	switch {
+	case string(name) == "filename":
 		v.param = paramFilename
-	case "name":
+	case string(name) == "name":
 		v.param = paramName
-	case "boundary":
-		v.param = paramBoundary
-		if !v.plain {
-			v.boundary = v.boundary[:0]
-		}
+	case string(name) == "boundary" && v.field == contentType:
+		v.param, v.boundaryBytes = paramBoundary, 0
+		return
+	default:
+		return
 	}
 	v.count = fileName{}
-	if v.piece && v.param != paramBoundary && v.param != paramOther {
+	if v.piece {
 		v.count = v.pieces[v.param-paramFilename]
+		v.pieced[v.param-paramFilename] = true
 	}
 	v.count.extended, v.count.prefix = v.extended, v.extended && !v.plain
 }
 
-// nameByte reads a byte of a parameter's value, quoting removed.
-func (d *Dialogue) nameByte(c byte, i int) {
+// parameterByte reads a byte of a parameter's value, quoting removed.
+func (d *Dialogue) parameterByte(c byte, i int) {
 	v := &d.message.field.value
 	switch v.param {
 	case paramBoundary:
-		if len(v.boundary) < maxBoundary {
-			v.boundary = append(v.boundary, c)
+		if v.boundaryBytes < maxBoundary {
+			v.boundary[v.boundaryBytes] = c
+			v.boundaryBytes++
 		}
 	case paramFilename, paramName:
-		v.count.add(c)
+		v.count.read(c, v.state == valueToken)
 		d.countFilename(i)
 	}
 }
@@ -226,22 +263,61 @@ func (d *Dialogue) nameByte(c byte, i int) {
 // endValue ends a parameter's value at index i.
 func (d *Dialogue) endValue(i int) {
 	v := &d.message.field.value
-	if v.param != paramFilename && v.param != paramName {
-		return
-	}
-	v.count.settle()
-	d.countFilename(i)
-	if v.piece {
-		v.pieces[v.param-paramFilename] = v.count
+	switch v.param {
+	case paramBoundary:
+		d.endBoundary()
+	case paramFilename, paramName:
+		v.count.settle()
+		d.countFilename(i)
+		if v.piece {
+			v.pieces[v.param-paramFilename] = v.count
+		} else {
+			d.within(FilenameLength, v.count.length, Client, nil, i)
+		}
 	}
 	v.param = paramOther
+}
+
+// endBoundary takes a boundary, whatever the type: readers differ on what they
+// make of a type that is no syntax. Of one in pieces (RFC 2231) each is taken:
+// the first is the beginning of the whole, and that is enough.
+func (d *Dialogue) endBoundary() {
+	v, parts := &d.message.field.value, &d.message.parts
+	if v.extended {
+		parts.unknown = true
+		return
+	}
+	text := v.boundary[:v.boundaryBytes]
+	for len(text) > 0 && isBlank(text[len(text)-1]) {
+		text = text[:len(text)-1]
+	}
+	parts.declare(text, string(v.token.bytes()) == "multipart/digest")
 }
 
 // countFilename compares the name's length with the bounds.
 func (d *Dialogue) countFilename(i int) {
 	n := &d.message.field.value.count
-	for bound := d.bound(FilenameLength, n.at); n.atLeast() > bound && !d.ended; bound = d.bound(FilenameLength, n.at) {
-		n.at++
-		d.report(Fact{Kind: KindLimit, Side: Client, Measure: FilenameLength, Limit: bound, Value: bound + 1}, i)
+	if n.atLeast() > d.bound(FilenameLength, n.at) {
+		d.count(FilenameLength, &n.at, n.atLeast(), Fact{Side: Client}, i)
+	}
+}
+
+// endFieldValue ends the field's value at index i.
+func (d *Dialogue) endFieldValue(i int) {
+	v := &d.message.field.value
+	switch {
+	case v.field == transferEncoding:
+		d.endEncoding(i)
+		return
+	case v.state == valueType:
+		d.endType(i)
+	case v.state == valueQuoted && v.param == paramBoundary: // no closing quote: readers differ
+		d.message.parts.unknown = true
+	}
+	d.endValue(i)
+	for k, pieced := range v.pieced {
+		if pieced {
+			d.within(FilenameLength, v.pieces[k].length, Client, nil, i)
+		}
 	}
 }

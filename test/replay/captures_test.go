@@ -31,36 +31,43 @@ const (
 // capturePorts are the ports that mail servers have in the captures.
 var capturePorts = []uint16{25, 587, 2525, 10025}
 
-// summaryFile holds a line for each capture.
-const summaryFile = "captures/summary.tsv"
+// summaryFile holds a line for each capture, of one of the shipped maps.
+func summaryFile(mapName string) string { return "captures/summary-" + mapName + ".tsv" }
 
-// columns of summaryFile.
+// columns of a summaryFile.
 var columns = []string{"file", "packets", "sessions", "accepted", "edited", "held", "drops", "ended", "lines"}
 
-// TestCaptures replays every public capture with the built-in default policy.
-// What holds for all is checked in replay; what became of each is compared with
-// its line of captures/summary.tsv, and of those with a folder in captures/ the
-// audit records are.
+// TestCaptures replays every public capture under both shipped maps. What holds
+// for all is checked in replay; what became of each is compared with its line of
+// the map's summary, and of those with a folder in captures/ the audit records
+// are. captures/REVIEW.md says what to think of it.
 func TestCaptures(t *testing.T) {
 	files := captureFiles(t)
-	want := readSummary(t)
+	for mapName, cfg := range shippedMaps() {
+		t.Run(mapName, func(t *testing.T) { runCaptures(t, files, mapName, cfg) })
+	}
+}
+
+// runCaptures replays the captures under one map.
+func runCaptures(t *testing.T, files []string, mapName string, cfg *policy.Config) {
+	want := readSummary(t, summaryFile(mapName))
 	var got [][]string
 	for _, path := range files {
 		name := strings.TrimSuffix(filepath.Base(path), ".pcap")
 		t.Run(name, func(t *testing.T) {
-			row, events := runCapture(t, path)
+			row, events := runCapture(t, path, cfg)
 			got = append(got, row)
 			if dir := filepath.Join("captures", name); exists(t, dir) {
-				golden(t, filepath.Join(dir, "events.txt"), events)
+				golden(t, filepath.Join(dir, "events-"+mapName+".txt"), events)
 			}
 			known, ok := want[row[0]]
 			switch {
 			case *update:
 			case !ok:
-				t.Logf("no line in %s: only what holds for every capture was checked (-update adds it)", summaryFile)
+				t.Logf("no line in %s: only what holds for every capture was checked (-update adds it)", summaryFile(mapName))
 			default:
 				if diff := gocmp.Diff(labelled(known), labelled(row)); diff != "" {
-					t.Errorf("%s (-want +got):\n%s", summaryFile, diff)
+					t.Errorf("%s (-want +got):\n%s", summaryFile(mapName), diff)
 				}
 			}
 		})
@@ -69,7 +76,7 @@ func TestCaptures(t *testing.T) {
 		for _, row := range got {
 			want[row[0]] = row
 		}
-		writeSummary(t, want)
+		writeSummary(t, summaryFile(mapName), want)
 	}
 }
 
@@ -108,13 +115,12 @@ func exists(t *testing.T, path string) bool {
 }
 
 // runCapture replays one capture and returns its line of the summary.
-func runCapture(t *testing.T, path string) (row []string, events string) {
+func runCapture(t *testing.T, path string, cfg *policy.Config) (row []string, events string) {
 	t.Helper()
 	pcap, err := os.ReadFile(path)
 	if err != nil {
 		t.Fatal(err)
 	}
-	cfg := policy.Default()
 	out, err := replay(filepath.Base(path), bytes.NewReader(pcap), cfg, capturePorts)
 	if err != nil {
 		t.Fatal(err)
@@ -161,10 +167,10 @@ func labelled(row []string) map[string]string {
 	return m
 }
 
-// readSummary reads summaryFile, by file name.
-func readSummary(t *testing.T) map[string][]string {
+// readSummary reads a summaryFile, by file name.
+func readSummary(t *testing.T, path string) map[string][]string {
 	t.Helper()
-	f, err := os.Open(summaryFile)
+	f, err := os.Open(path)
 	if errors.Is(err, fs.ErrNotExist) && *update {
 		return map[string][]string{}
 	}
@@ -186,15 +192,15 @@ func readSummary(t *testing.T) map[string][]string {
 	return byFile
 }
 
-// writeSummary writes summaryFile.
-func writeSummary(t *testing.T, rows map[string][]string) {
+// writeSummary writes a summaryFile.
+func writeSummary(t *testing.T, path string, rows map[string][]string) {
 	t.Helper()
 	var b strings.Builder
 	fmt.Fprintln(&b, strings.Join(columns, "\t"))
 	for _, file := range slices.Sorted(maps.Keys(rows)) {
 		fmt.Fprintln(&b, strings.Join(rows[file], "\t"))
 	}
-	if err := os.WriteFile(summaryFile, []byte(b.String()), 0o644); err != nil {
+	if err := os.WriteFile(path, []byte(b.String()), 0o644); err != nil {
 		t.Fatal(err)
 	}
 }

@@ -66,6 +66,7 @@ func tcpOffset(ip []byte) int {
 type network struct {
 	ports  []uint16 // of servers
 	conns  map[flow.Key]*ends
+	order  []*ends // of conns, by their first packet
 	faults []string
 }
 
@@ -98,6 +99,7 @@ func (n *network) deliver(ip []byte) {
 	if e == nil {
 		e = &ends{}
 		n.conns[key] = e
+		n.order = append(n.order, e)
 	}
 	to := smtp.Server
 	if slices.Contains(n.ports, t.Src.Port()) {
@@ -205,9 +207,9 @@ func (r *receiver) text() string {
 }
 
 // transcript is what each side received, by smtp.Side: a line each, with every
-// byte visible. A case has one pair of addresses.
+// byte visible, connection after connection.
 func (n *network) transcript() (sides [2]string) {
-	for _, e := range n.conns {
+	for _, e := range n.order {
 		for side := range sides {
 			sides[side] += e.receivers[side].text()
 		}

@@ -15,6 +15,10 @@
 //	server.txt    what the server's TCP delivered
 //	summary.txt   the counters that are not zero
 //
+// A case that shows the shipped maps has the last four in folders classic/ and
+// modern/ instead, or in one of them, and there an input of its own where the two do not meet the
+// same dialogue, or a policy where the shipped map must be extended.
+//
 // `go test ./test/replay -run 'TestCases/NAME' -update` rewrites the last four.
 // Read them against design.md before they are committed: a golden file says what
 // the program does, not that it is right.
@@ -52,8 +56,36 @@ func TestCases(t *testing.T) {
 		t.Fatal(err)
 	}
 	for _, c := range cases {
-		t.Run(c.Name(), func(t *testing.T) { runCase(t, filepath.Join("cases", c.Name())) })
+		t.Run(c.Name(), func(t *testing.T) {
+			dir := filepath.Join("cases", c.Name())
+			checkFiles(t, dir)
+			single := true
+			for name, cfg := range shippedMaps() {
+				if !exists(t, filepath.Join(dir, name)) {
+					continue
+				}
+				single = false
+				t.Run(name, func(t *testing.T) {
+					expected := filepath.Join(dir, name)
+					if exists(t, filepath.Join(expected, "policy.conf")) {
+						cfg = casePolicy(t, expected)
+					}
+					runCase(t, dir, expected, cfg)
+				})
+			}
+			if single {
+				runCase(t, dir, dir, casePolicy(t, dir))
+			}
+		})
 	}
+}
+
+// shippedMaps are the built-in policy with either of its maps in use, by the
+// names of the folders.
+func shippedMaps() map[string]*policy.Config {
+	classic, modern := policy.Default(), policy.Default()
+	modern.Classes[0].Map = modern.Map("modern_esmtp_map")
+	return map[string]*policy.Config{"classic": classic, "modern": modern}
 }
 
 // casePorts are the server's in a case.
@@ -62,22 +94,37 @@ var casePorts = []uint16{25}
 // caseFiles are the files that a case can have.
 var caseFiles = []string{"README.md", "in.txt", "in.packets", "in.pcap", "policy.conf", "events.txt", "client.txt", "server.txt", "summary.txt"}
 
-// runCase replays the case in dir and compares all that came of it.
-func runCase(t *testing.T, dir string) {
+// checkFiles wants nothing in the folder of a case that no test reads.
+func checkFiles(t *testing.T, dir string) {
+	t.Helper()
 	files, err := os.ReadDir(dir)
 	if err != nil {
 		t.Fatal(err)
 	}
 	for _, f := range files {
-		if !slices.Contains(caseFiles, f.Name()) {
+		known := slices.Contains(caseFiles, f.Name())
+		if f.IsDir() {
+			_, known = shippedMaps()[f.Name()]
+		}
+		if !known {
 			t.Errorf("%s/%s is no file of a case; want %s", dir, f.Name(), strings.Join(caseFiles, ", "))
 		}
 	}
 	if strings.TrimSpace(string(read(t, dir, "README.md"))) == "" {
 		t.Errorf("%s/README.md is missing or empty: say what the case shows", dir)
 	}
-	cfg := casePolicy(t, dir)
-	pcap, played := input(t, dir, cfg)
+}
+
+// runCase replays the case in dir, whose expected files stand in expected, and
+// compares all that came of it.
+func runCase(t *testing.T, dir, expected string, cfg *policy.Config) {
+	pcap, played := input(t, expected, cfg)
+	if pcap == nil {
+		pcap, played = input(t, dir, cfg)
+	}
+	if pcap == nil {
+		t.Fatalf("%s has neither in.txt nor in.packets nor in.pcap", dir)
+	}
 	out, err := replay(dir, bytes.NewReader(pcap), cfg, casePorts)
 	if err != nil {
 		t.Fatal(err)
@@ -91,10 +138,10 @@ func runCase(t *testing.T, dir string) {
 			t.Errorf("the capture of what was played came out differently (-played +replayed):\n%s", diff)
 		}
 	}
-	golden(t, filepath.Join(dir, "events.txt"), out.events.String())
-	golden(t, filepath.Join(dir, "client.txt"), received[smtp.Client])
-	golden(t, filepath.Join(dir, "server.txt"), received[smtp.Server])
-	golden(t, filepath.Join(dir, "summary.txt"), summary(cfg, &out.counters))
+	golden(t, filepath.Join(expected, "events.txt"), out.events.String())
+	golden(t, filepath.Join(expected, "client.txt"), received[smtp.Client])
+	golden(t, filepath.Join(expected, "server.txt"), received[smtp.Server])
+	golden(t, filepath.Join(expected, "summary.txt"), summary(cfg, &out.counters))
 }
 
 // read returns a file of a case, nil if there is none.
@@ -145,10 +192,7 @@ func input(t *testing.T, dir string, cfg *policy.Config) (pcap []byte, played *[
 		s.play(p)
 		return p.finish(t)
 	}
-	if pcap = read(t, dir, "in.pcap"); pcap == nil {
-		t.Fatalf("%s has neither in.txt nor in.packets nor in.pcap", dir)
-	}
-	return pcap, nil
+	return read(t, dir, "in.pcap"), nil
 }
 
 // golden compares got with the file, or writes it.
