@@ -43,7 +43,9 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 	case smtp.KindDotLine:
 		return e.parameter(f, policy.BareNewline, maskToDrop(m.BareNewline), "a line holding one dot that does not stand between CR LF and CR LF")
 	case smtp.KindPipelined:
-		return e.pipelined(f)
+		return e.pipelined(f, "a command did not wait, and the server had not announced PIPELINING")
+	case smtp.KindGroupEnd:
+		return e.pipelined(f, "a command did not wait for the reply to one that has to be the last of its group")
 	case smtp.KindEarlyTalker:
 		return e.parameter(f, policy.Pipelining, maskToPass(m.Pipelining), "a command came before the greeting")
 	case smtp.KindTLSInjection:
@@ -185,9 +187,10 @@ func (e *Engine) parameter(f smtp.Fact, p policy.Parameter, do policy.Do, detail
 
 // pipelined applies `pipelining` to a command that did not wait. Where it is
 // allowed, only the first of a session is worth a word, and only if the server
-// had not offered it; else every command is one that may not pass.
-func (e *Engine) pipelined(f smtp.Fact) smtp.Action {
-	do, detail := e.opt.Map.Pipelining, "a command did not wait, and the server had not announced PIPELINING"
+// had not offered it, or offers it between other commands only; else every
+// command is one that may not pass.
+func (e *Engine) pipelined(f smtp.Fact, detail string) smtp.Action {
+	do := e.opt.Map.Pipelining
 	if f.Repeat {
 		if do.Action == policy.NoAction {
 			return smtp.Pass

@@ -170,7 +170,7 @@ C: .`,
 			"banner@6", `keyword 8 "PIPELINING"`,
 			`unknown@23 "MAI FROM:<a@b>"`, `unknown@28 "QUI"`, `unknown@35 "QUITX"`, `unknown@42 " QUIT"`,
 			`unknown@70 "XCLIENT ADDR=1.2.3.4"`, `unknown@98 "MAIL:FROM"`,
-			"pipelined@105", `unknown@107 "."`, // VRFY ends a group
+			"groupend@105", `unknown@107 "."`, // VRFY ends a group
 		},
 	},
 	{

@@ -83,9 +83,15 @@ func (d *Dialogue) beginCommand(i int) {
 			d.report(Fact{Kind: KindEarlyTalker, Side: Client}, i)
 		}
 	default:
-		known := d.noted&pipeliningOffered != 0 && !d.queue.back().lastInGroup()
-		f := Fact{Kind: KindPipelined, Side: Client, Repeat: known || d.noted&notedPipelined != 0}
-		if !known {
+		f := Fact{Kind: KindPipelined, Side: Client, Repeat: d.noted&notedPipelined != 0}
+		offered := d.noted&pipeliningOffered != 0
+		switch {
+		case offered && d.queue.back().lastInGroup():
+			f.Kind = KindGroupEnd
+		case offered:
+			f.Repeat = true
+		}
+		if !f.Repeat {
 			d.noted |= notedPipelined
 		}
 		if d.report(f, i) == Mask {

@@ -46,7 +46,7 @@ var kindNames = map[Kind]string{
 	KindWithin: "within", KindVerb: "verb", KindSender: "sender", KindRecipient: "recipient", KindMediaType: "type",
 	KindEncoding: "encoding", KindTLSRequired: "tlsrequired", KindAfterQuit: "afterquit", KindSpecialCharacter: "special",
 	KindTransition: "transition", KindReplyLine: "replyline", KindSizeExceeded: "size", KindCountUnclear: "unclear",
-	KindLineUnclear: "toolong", KindParameterRefused: "parameter",
+	KindGroupEnd: "groupend", KindLineUnclear: "toolong", KindParameterRefused: "parameter",
 }
 
 func (r *recorder) Judge(f Fact) Action {

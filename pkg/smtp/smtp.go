@@ -70,6 +70,7 @@ const (
 	KindAuthNewline           // the same in a line of an AUTH exchange, which is never masked
 	KindDotLine               // DATA: a line holding one dot with a neighbour that is not CR LF
 	KindPipelined             // a command that did not wait for the reply before it; Repeat: PIPELINING was announced
+	KindGroupEnd              // the same, behind a command that has to be the last of its group (RFC 2920 section 3.1)
 	KindEarlyTalker           // a command before the greeting
 	KindGluedBytes            // client bytes in the packet of a line whose reply decides how to read them
 	KindTLSInjection          // bytes glued behind STARTTLS or behind its 220
