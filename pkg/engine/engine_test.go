@@ -238,7 +238,13 @@ func TestUndecided(t *testing.T) {
 }
 
 func TestProcessDoesNotAllocate(t *testing.T) {
-	w := connect(t, Options{})
+	for _, name := range []string{policy.DefaultMapName, "modern_esmtp_map"} {
+		t.Run(name, func(t *testing.T) { processDoesNotAllocate(t, policy.Default().Map(name)) })
+	}
+}
+
+func processDoesNotAllocate(t *testing.T, m *policy.Map) {
+	w := connect(t, Options{Map: m})
 	w.talk("S: 220 x\nC: EHLO a\nS: 250 mx")
 	var p Packet
 	run := func(name string, f func()) {
