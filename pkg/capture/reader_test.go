@@ -362,7 +362,7 @@ func FuzzReader(f *testing.F) {
 			}
 			last = fr.Time
 			if fr.IP != nil {
-				if n, ok := ipLength(fr.IP, len(fr.IP)); !ok || n != len(fr.IP) && !fr.Truncated {
+				if n, ok := ipLength(fr.IP, len(fr.IP)); (!ok || n != len(fr.IP)) && !fr.Truncated {
 					t.Fatalf("packet of %d bytes, header says %d", len(fr.IP), n)
 				}
 				ParseTCP(fr.IP)
