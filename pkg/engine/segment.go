@@ -1,8 +1,6 @@
 package engine
 
 import (
-	"bytes"
-
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
@@ -132,7 +130,7 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 // them again. A ledger of replies forgets its oldest octets instead: the
 // client's pure ACKs, which would free them, do not come through the queue.
 func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
-	if dir == flow.Original && !s.dialogue.Room(bytes.Count(fresh, []byte{'\n'})) {
+	if dir == flow.Original && !s.dialogue.Room(fresh) {
 		return ReasonPending
 	}
 	l := &s.ledger[dir]

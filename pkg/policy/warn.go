@@ -93,7 +93,7 @@ func (m *Map) warnParameters() (texts []string) {
 		texts = append(texts, "pipelining mask turns a RCPT that did not wait into a recipient that the sender takes for refused; write pipelining allow log or pipelining drop-connection log")
 	}
 	if m.BareNewline.Action == NoAction {
-		texts = append(texts, "bare-newline log lets mail through whose end two servers see in different places (SMTP smuggling); write bare-newline drop-connection log")
+		texts = append(texts, "bare-newline log lets through mail whose end, and commands whose line, two servers see in different places (SMTP smuggling); write bare-newline drop-connection log")
 	}
 	return texts
 }

@@ -24,11 +24,18 @@ func (d *Dialogue) endReply(code, i int) {
 			d.report(Fact{Kind: KindTransition, Side: Server, Value: uint64(code), Text: []byte(replies[p].command)}, i)
 		}
 		d.answer(p, code, i)
-	case code == codeStartInput || code == codeChallenge:
+	case code == codeStartInput || code == codeChallenge || code != codeClosing && d.twoViews():
 		d.report(Fact{Kind: KindUndecided, Side: Server, Value: uint64(code)}, i)
 	case code != codeClosing:
 		d.report(Fact{Kind: KindUnexpectedReply, Side: Server, Value: uint64(code)}, i)
 	}
+}
+
+// twoViews reports whether a reply that answers no command shows the server to be
+// in another mode: it took a bare newline for the end of the message, or of the
+// line of an AUTH exchange, that is still being read here.
+func (d *Dialogue) twoViews() bool {
+	return d.mode == modeData && d.message.ends || d.mode == modeAuth && d.auth.bare
 }
 
 // decidesMode reports whether a reply of that code may open another mode now.

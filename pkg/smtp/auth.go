@@ -6,6 +6,7 @@ type authLine struct {
 	length uint64 // bytes without the CR LF
 	cr     bool
 	long   bool // KindAuthLine has been reported
+	bare   bool // a CR or LF in it is no part of CR LF: some servers have ended it there
 }
 
 // readAuthLine reads the line at data[i:] and returns the index behind it.
@@ -21,14 +22,16 @@ func (d *Dialogue) readAuthLine(data []byte, i int) int {
 			return i + 1
 		case a.cr:
 			d.report(Fact{Kind: KindAuthNewline, Side: Client}, i-1)
+			a.bare = true
 			a.length++
 		case c == '\n':
 			d.report(Fact{Kind: KindAuthNewline, Side: Client}, i)
+			a.bare = true
 		}
 		if a.cr = c == '\r'; !a.cr {
 			a.length++
 		}
-		if a.length > maxLine && !d.ended {
+		if a.length > maxLine-2 && !d.ended {
 			d.tooLong(i)
 		}
 		if limit := d.authLimit(); a.length > limit && !a.long && !d.ended {

@@ -17,6 +17,7 @@ type commandLine struct {
 	lineAt  uint8
 	pathAt  uint8 // bounds of SenderLength passed
 	changed bool  // bytes of the path became spaces
+	argued  bool  // more than spaces stands behind the word
 	path    path
 	count   countLine
 	partial []byte // the line's bytes in earlier packets (or see capture), at most MaxText
@@ -119,8 +120,8 @@ func (d *Dialogue) countCommand(data []byte, from, i int) {
 	}
 }
 
-// maxLine is the longest line that is read as one, whatever the map says: Exim
-// takes what stands behind 16384 octets for a new command.
+// maxLine is the longest line that is read as one, CR LF included, whatever the
+// map says: Exim takes what stands behind 16384 octets for a new command.
 const maxLine = 16384
 
 // tooLong ends the session at data[i]: servers cut the line in different places.
@@ -141,6 +142,7 @@ func (d *Dialogue) commandByte(data []byte, from, i int, c byte) {
 		}
 		d.wordByte(c, i)
 	case inArgument:
+		l.argued = l.argued || c != ' '
 		switch d.rules.pendingOf(l.verb) {
 		case pendingMail, pendingRcpt:
 			d.pathByte(data, from, i, c)
@@ -177,6 +179,7 @@ func (d *Dialogue) wordByte(c byte, i int) {
 func (d *Dialogue) endWord(c byte, i int) {
 	l := &d.line
 	l.masked = l.masked || !d.rules.verbPasses(l.verb)
+	l.argued = c == '\t' // no blank to every server
 	if d.rules.Watch[KindVerb] && d.report(Fact{Kind: KindVerb, Side: Client, Verb: l.verb}, i) == Mask {
 		l.told = true
 	}
@@ -304,10 +307,14 @@ func (d *Dialogue) beginAwait(p pending, l *commandLine, i int) {
 		d.octets = l.count.octets
 	case pendingMail:
 		d.size.offered = l.path.param.size
-	case pendingRset: // no server refuses it, and a chunk may follow at once
-		d.message, d.stale = nil, false
+	case pendingRset: // alone on its line no server refuses it, and a chunk may follow at once
+		if !l.argued {
+			d.message, d.stale = nil, false
+		}
 	}
-	d.stale = d.stale || d.message != nil && (l.verb != VerbNOOP || l.masked)
+	// Between chunks Exim refuses RSET with an argument, and NOOP with a TAB or NUL;
+	// from then on it reads chunks as commands.
+	d.stale = d.stale || d.message != nil && (l.verb != VerbNOOP || l.masked || l.argued)
 	d.await(p, i)
 }
 

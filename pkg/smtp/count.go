@@ -97,8 +97,11 @@ func (d *Dialogue) countUnclear(i int) {
 
 // beginChunk begins the octets of a BDAT line that has ended.
 func (d *Dialogue) beginChunk(c countLine, i int) {
-	if d.message == nil {
+	switch {
+	case d.message == nil:
 		d.message = newMessage(true)
+	case c.octets == 0 && !c.last: // Exim refuses it, and reads the chunks behind it as commands
+		d.stale = true
 	}
 	d.octets, d.lastChunk = c.octets, c.last
 	p := pendingChunk

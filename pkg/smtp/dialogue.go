@@ -1,5 +1,7 @@
 package smtp
 
+import "bytes"
+
 // mode says how the client's next byte is read.
 type mode uint8
 
@@ -76,10 +78,41 @@ func (d *Dialogue) Init(r *Rules) {
 // until server bytes have been fed.
 func (d *Dialogue) Ready(side Side) bool { return side == Server || !d.waiting }
 
-// Room reports whether n more commands may await a reply. The caller drops a
-// packet with more line ends than that before it feeds it.
-func (d *Dialogue) Room(n int) bool {
-	return d.mode != modeCommand || d.queue.len()+n <= maxPending
+// Room reports whether the replies to all command lines that end in data, the
+// next bytes of the client, can be awaited. The caller drops a packet for which
+// they cannot before it feeds it.
+func (d *Dialogue) Room(data []byte) bool {
+	if d.mode != modeCommand {
+		return true
+	}
+	for room := maxPending - d.queue.len(); ; room-- {
+		end := bytes.IndexByte(data, '\n')
+		switch {
+		case end < 0:
+			return true
+		case room == 0:
+			return false
+		}
+		data = data[end+1+min(d.announced(data[:end]), len(data)-end-1):]
+	}
+}
+
+// announced is how many octets a line announces behind it, if it is a BDAT line
+// that may pass. One that turns out to be masked announces too many here: then
+// the queue overflows, which ends the session.
+func (d *Dialogue) announced(line []byte) int {
+	const word = "BDAT "
+	if !d.rules.AllowBDAT || len(line) < len(word) || !bytes.EqualFold(line[:len(word)], []byte(word)) {
+		return 0
+	}
+	var count countLine
+	for _, c := range bytes.TrimSuffix(line[len(word):], []byte("\r")) {
+		count.next(c, false)
+	}
+	if count.state == countBad {
+		return 0
+	}
+	return int(count.octets)
 }
 
 // Owed is the number of replies that the server owes to commands it has got.

@@ -367,7 +367,7 @@ func TestLineTooLong(t *testing.T) {
 	fits, tooLong := strings.Repeat("a", 16377), strings.Repeat("a", 16378) // behind "NOOP ", before CR LF
 	for _, c := range []struct{ name, in, fact string }{
 		{"command", "S: 220 x\nC: NOOP " + fits + "\nS: 250 ok\nC: NOOP " + tooLong, "toolong@32768"},
-		{"AUTH line", "S: 220 x\nC: AUTH A\nS: 334 x\nC: " + fits + "1234567\nS: 334 x\nC: " + tooLong + "1234567", "toolong@32778"},
+		{"AUTH line", "S: 220 x\nC: AUTH A\nS: 334 x\nC: " + fits + "12345\nS: 334 x\nC: " + tooLong + "12345", "toolong@32774"},
 	} {
 		for _, size := range []int{1 << 20, 1000, 1} {
 			rec := &recorder{}

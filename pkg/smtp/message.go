@@ -13,6 +13,7 @@ type message struct {
 	nul  bool   // it holds a NUL
 	cr   bool   // the last byte was a CR, not counted yet: the next one says what it is
 	crAt uint64 // offset of that CR
+	ends bool   // KindDotLine was reported: for some servers it has ended
 
 	// The physical line, up to LF.
 	start   uint64 // octets before it; of header lines only
@@ -187,6 +188,7 @@ func (d *Dialogue) bareCR() {
 	i := d.index(m.crAt)
 	if m.dot == lineDot {
 		d.report(Fact{Kind: KindDotLine, Side: Client}, i)
+		m.ends = true
 	}
 	m.newLine(false)
 	d.messageText(bareCRText, i)
@@ -216,6 +218,7 @@ func (d *Dialogue) messageBreak(c byte, i int) {
 	}
 	if m.dot == lineDot {
 		d.report(Fact{Kind: KindDotLine, Side: Client}, i)
+		m.ends = true
 	}
 	if m.cr {
 		d.countBreak(d.index(m.crAt))

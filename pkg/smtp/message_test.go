@@ -203,11 +203,39 @@ func TestPendingBound(t *testing.T) {
 	if _, ok := d.Feed(Client, []byte(strings.Repeat("\r\n", maxPending-1)), rec); !ok {
 		t.Fatal("ended below the bound")
 	}
-	if !d.Room(0) || d.Room(1) {
+	if !d.Room([]byte("no line end")) || d.Room([]byte("NOOP\r\n")) {
 		t.Error("room for another command")
 	}
 	if _, ok := d.Feed(Client, []byte("\r\n"), rec); ok {
 		t.Error("did not end at the bound")
+	}
+}
+
+// The octets of a chunk in the packet of its BDAT are no commands.
+func TestRoomForChunks(t *testing.T) {
+	lines := strings.Repeat("\r\n", maxPending)
+	for _, c := range []struct {
+		data string
+		want bool
+	}{
+		{lines[2:], true}, // the greeting is awaited, too
+		{lines, false},
+		{"NOOP\r\nbdat 2048 LAST\r\n" + lines + "QUIT\r\n", true},
+		{"BDAT 2048\r\n" + lines + lines, false},
+		{"BDAT 99999\r\n" + lines, true},
+		{"BDAT 2048x\r\n" + lines, false},
+		{"XDAT 2048\r\n" + lines, false},
+	} {
+		var d Dialogue
+		d.Init(rulesWith(bdat)())
+		if got := d.Room([]byte(c.data)); got != c.want {
+			t.Errorf("room for %.20q...: %v", c.data, got)
+		}
+	}
+	var d Dialogue
+	d.Init(classic())
+	if d.Room([]byte("BDAT 2048\r\n" + lines)) {
+		t.Error("room for octets of a BDAT that is masked")
 	}
 }
 

@@ -3,7 +3,9 @@ package smtp
 // path reads the argument of MAIL, RCPT, SEND, SOML and SAML for its
 // reverse-path or forward-path (RFC 5321 section 4.1.2): from the first '<'
 // behind the colon to the next '>' outside quotes; without a '<' it is the first
-// word. It says of each byte whether it must become a space:
+// word, with the blanks and '<' of its quoted strings and comments. Behind it a
+// '<' or '@' that no parameter can hold begins another path: Exim takes the
+// second of two. It says of each byte whether it must become a space:
 //
 //   - a control byte (00-1F, 7F) in the path,
 //   - a further '<' in it,
@@ -12,8 +14,10 @@ package smtp
 // Nothing behind the path is touched: AUTH=<>, ENVID and ORCPT are legal there.
 type path struct {
 	state  pathState
-	quoted bool   // inside a quoted string of an angle path
-	escape bool   // behind a backslash of a quoted string
+	quoted bool   // inside a quoted string
+	escape bool   // behind a backslash
+	depth  uint8  // of comments of a word
+	member bool   // the byte just read counts for the path
 	length uint32 // bytes of the path so far, brackets and source route as in design.md section 5
 	word   uint32 // length of a first word that a '<' followed
 	param  mailParams
@@ -38,6 +42,7 @@ func (p *path) sender() uint64 { return uint64(max(p.length, p.word)) }
 
 // next reads one byte and reports whether it must become a space.
 func (p *path) next(c byte) (replace bool) {
+	p.member = false
 	switch p.state {
 	case pathBeforeColon:
 		if c == ':' {
@@ -49,35 +54,43 @@ func (p *path) next(c byte) (replace bool) {
 		case ' ', '\t':
 			return false
 		case '<':
-			p.state = pathAngle
+			p.another(pathAngle)
 			return false
 		}
-		p.state = pathWord
+		p.another(pathWord)
 		return p.inWord(c)
 	case pathWord:
 		return p.inWord(c)
-	case pathAfterWord:
-		p.param.next(c)
-		if c == '<' {
-			p.open()
-		}
-		return c == '>'
 	case pathAngle:
 		return p.inAngle(c)
-	case pathDone:
-		p.param.next(c)
 	}
-	return false
+	return p.behind(c)
+}
+
+// behind reads a byte behind a word or an angle path.
+func (p *path) behind(c byte) (replace bool) {
+	replace = c == '>' && p.state == pathAfterWord
+	value := p.param.value
+	p.param.next(c)
+	switch {
+	case c == '<' && (!value || p.state == pathAfterWord):
+		p.another(pathAngle)
+	case c == '@' && !value:
+		p.another(pathWord)
+		p.length, p.member = 1, true
+	}
+	return replace
 }
 
 // mailParams reads the parameters of MAIL (RFC 5321 section 4.1.2) for SIZE=N
 // (RFC 1870) and PRDR, behind which the end of the message would get a reply for
 // each recipient, so that replies and commands could not be paired.
 type mailParams struct {
-	at   uint8  // bytes of word read of the parameter in progress, or noParam
-	word uint8  // index in paramWords
-	size uint64 // of the last SIZE= seen
-	prdr bool
+	at    uint8  // bytes of word read of the parameter in progress, or noParam
+	word  uint8  // index in paramWords
+	size  uint64 // of the last SIZE= seen
+	prdr  bool
+	value bool // behind the '=' of the parameter in progress
 }
 
 var paramWords = [...]string{"SIZE=", "PRDR"}
@@ -92,10 +105,11 @@ const (
 const maxSize = 1 << 62
 
 func (p *mailParams) next(c byte) {
-	if c == ' ' || c == '\t' {
-		p.at = 0
+	if c <= ' ' { // every white space of Exim's
+		p.at, p.value = 0, false
 		return
 	}
+	p.value = p.value || c == '='
 	if p.at == noParam {
 		return
 	}
@@ -123,38 +137,60 @@ func (p *mailParams) next(c byte) {
 // refused reports whether a parameter was read with which MAIL may not pass.
 func (p *mailParams) refused() bool { return p.prdr }
 
-// open begins an angle path behind a word, which is then only a phrase; the
-// longer of the two counts as the address.
-func (p *path) open() {
-	p.state, p.word, p.length = pathAngle, max(p.word, p.length), 0
+// another begins a path behind a word, which is then only a phrase, or behind an
+// angle path; the longer of the two counts as the address.
+func (p *path) another(state pathState) {
+	p.state, p.word, p.length = state, max(p.word, p.length), 0
+	p.quoted, p.escape, p.depth = false, false, 0
+	p.param.at = noParam
 }
 
 func (p *path) inWord(c byte) (replace bool) {
+	p.param.next(c) // Exim looks for parameters from the line's end, whatever is quoted
 	switch {
+	case p.escape:
+		p.escape = false
+	case c == '\\':
+		p.escape = true
+	case c == '"' && p.depth == 0:
+		p.quoted = !p.quoted
+	case p.quoted:
+	case c == '(' && p.depth < maxComment:
+		p.depth++
+	case c == ')' && p.depth > 0:
+		p.depth--
+	case p.depth > 0:
 	case c == ' ' || c == '\t':
 		p.state = pathAfterWord
 		return false
+	case isControl(c): // it becomes a space, which ends the word
+		p.state = pathAfterWord
+		p.length++
+		return true
 	case c == '<':
-		p.open()
+		p.another(pathAngle)
 		return false
 	}
 	p.length++
+	p.member = true
 	return c == '>' || isControl(c)
 }
 
 func (p *path) inAngle(c byte) (replace bool) {
+	p.param.next(c) // as in a word: a quote in a comment is none to Exim
 	switch {
 	case p.escape:
 		p.escape = false
-	case p.quoted && c == '\\':
+	case c == '\\': // RFC 821 has it outside quotes too
 		p.escape = true
 	case c == '"':
 		p.quoted = !p.quoted
 	case c == '>' && !p.quoted:
-		p.state = pathDone
+		p.state, p.param.at, p.param.value = pathDone, 0, false
 		return false
 	}
 	p.length++
+	p.member = true
 	return c == '<' || isControl(c)
 }
 
@@ -169,7 +205,6 @@ func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
 		return
 	}
 	before := l.path.state
-	length := l.path.length
 	replace := l.path.next(c)
 	if l.path.param.refused() && l.verb != VerbRCPT {
 		l.masked, l.phase = true, inRest
@@ -185,7 +220,7 @@ func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
 		d.replaceByte(data, from, i)
 		c = ' '
 	}
-	if l.path.length > length && d.rules.Watch[d.pathKind()] && len(d.address) <= MaxText {
+	if l.path.member && d.rules.Watch[d.pathKind()] && len(d.address) <= MaxText {
 		d.address = append(d.address, c)
 	}
 	if l.verb != VerbRCPT && l.path.sender() > d.bound(SenderLength, l.pathAt) {

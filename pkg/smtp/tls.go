@@ -5,7 +5,8 @@ package smtp
 // (RFC 3207, RFC 8446 section 5.1).
 type handshake struct {
 	seen  [2]uint8 // record bytes read of each side, up to recordHead
-	alert bool     // the server refused with an alert record
+	alert bool     // the server sent an alert record
+	warns bool     // of the level warning: the handshake goes on (RFC 5246 section 7.2)
 }
 
 // recordHead is the length of a TLS record's head with the handshake type.
@@ -16,6 +17,8 @@ const alertRecord = 7
 
 const (
 	recordAlert     = 0x15
+	alertLevel      = 5 // where in an alert record its level stands
+	levelWarning    = 1
 	recordHandshake = 0x16
 	typeClientHello = 1
 	typeServerHello = 2
@@ -51,10 +54,14 @@ func (d *Dialogue) readServerHello(data []byte, i int) int {
 		case n == 0 && data[i] == recordAlert:
 			t.alert = true
 		case t.alert && n < alertRecord:
+			t.warns = t.warns || n == alertLevel && data[i] == levelWarning
 		case t.alert || !helloByte(n, data[i], typeServerHello):
 			return d.noTLS(Server, data, i)
 		}
 		t.seen[Server]++
+		if t.seen[Server] == alertRecord && t.warns {
+			t.seen[Server], t.alert, t.warns = 0, false, false
+		}
 		if t.seen[Server] == recordHead && !t.alert {
 			d.mode = modeOpaque
 			d.report(Fact{Kind: KindTLSStarted, Side: Server}, i)
