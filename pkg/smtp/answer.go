@@ -130,9 +130,7 @@ func (d *Dialogue) begun(p pending) {
 		d.size.accepted = d.size.offered
 	case pendingEHLO, pendingHELO: // HELO takes back what EHLO has offered
 		d.noted = d.noted&^(pipeliningOffered|chunkingOffered) | d.reply.offers
-		if d.mode == modeCommand { // no chunk was welcome since
-			d.message, d.stale = nil, false
-		}
+		d.message, d.stale = nil, false // no chunk was welcome since
 	}
 }
 

@@ -104,12 +104,12 @@ var extensionCases = []dialogueCase{
 	{
 		name:   "BDAT without a count that all servers read alike is masked",
 		rules:  rulesWith(bdat),
-		in:     chunking + strings.Join([]string{"C: BDAT", "C: BDAT ", "C: BDAT x", "C: BDAT\\t5", "C: BDAT 5\\t", "C: BDAT 5x", "C: BDAT 5 LASTx", "C: BDAT 5 LAST x", "C: BDAT 5 LA", "C: BDAT 2147483648", "C: BDAT 00000000000000000005", "C: BDAT -1", "C: BDAT +1"}, "\nS: 500 no\n"),
-		server: chunkingServer + "XXXX\nXXXXX\nXXXXXX\nXXXXXX\nXXXXXXX\nXXXXXXX\n" + strings.Repeat("X", 12) + "\n" + strings.Repeat("X", 13) + "\n" + strings.Repeat("X", 9) + "\n" + strings.Repeat("X", 15) + "\n" + strings.Repeat("X", 25) + "\nXXXXXXX\nXXXXXXX\n",
-		client: chunkingClient + strings.Repeat("500 no\n", 12),
+		in:     chunking + strings.Join([]string{"C: BDAT", "C: BDAT ", "C: BDAT x", "C: BDAT\\t5", "C: BDAT 5\\t", "C: BDAT 5x", "C: BDAT 5 LASTx", "C: BDAT 5 LAST x", "C: BDAT 5 LA", "C: BDAT 5 LA ", "C: BDAT 2147483648", "C: BDAT 00000000000000000005", "C: BDAT -1", "C: BDAT +1"}, "\nS: 500 no\n"),
+		server: chunkingServer + "XXXX\nXXXXX\nXXXXXX\nXXXXXX\nXXXXXXX\nXXXXXXX\n" + strings.Repeat("X", 12) + "\n" + strings.Repeat("X", 13) + "\n" + strings.Repeat("X", 9) + "\n" + strings.Repeat("X", 10) + "\n" + strings.Repeat("X", 15) + "\n" + strings.Repeat("X", 25) + "\nXXXXXXX\nXXXXXXX\n",
+		client: chunkingClient + strings.Repeat("500 no\n", 13),
 		facts: behind(chunkingFacts, `unknown@15 "BDAT"`, `unknown@22 "BDAT "`, `unknown@30 "BDAT x"`, `unknown@38 "BDAT\t5"`, `unknown@47 "BDAT 5\t"`,
-			`unknown@56 "BDAT 5x"`, `unknown@70 "BDAT 5 LASTx"`, `unknown@85 "BDAT 5 LAST x"`, `unknown@96 "BDAT 5 LA"`, `unknown@113 "BDAT 2147483648"`,
-			`unknown@140 "BDAT 00000000000000000005"`, `unknown@149 "BDAT -1"`, `unknown@158 "BDAT +1"`),
+			`unknown@56 "BDAT 5x"`, `unknown@70 "BDAT 5 LASTx"`, `unknown@85 "BDAT 5 LAST x"`, `unknown@96 "BDAT 5 LA"`, `unknown@108 "BDAT 5 LA "`, `unknown@125 "BDAT 2147483648"`,
+			`unknown@152 "BDAT 00000000000000000005"`, `unknown@161 "BDAT -1"`, `unknown@170 "BDAT +1"`),
 	},
 	{
 		name:   "BDAT: blanks around the count and LAST, leading zeros",
@@ -134,6 +134,39 @@ var extensionCases = []dialogueCase{
 		server: chunkingServer + "BDAT 3\na\nNOOP\nBDAT 3\na\nXXXX\nXXXXXX\nX\nRSET\nBDAT 3 LAST\na\n",
 		client: chunkingClient + "250 ok\n250 ok\n250 ok\n503 no\n500 no\n500 no\n",
 		facts:  behind(chunkingFacts, `unknown@43 "XFOO"`, `unknown@51 "BDAT 3"`, `unknown@54 "a"`, "pipelined@61"),
+	},
+	{
+		name:   "an EHLO that is taken begins anew: chunks are welcome, and begin a message",
+		rules:  rulesWith(func(r *Rules) { bdat(r); r.Limits[HeaderLineLength] = []uint64{6} }),
+		in:     chunking + "C: BDAT 2\nC: \nS: 250 ok\nC: EHLO abc\nS: 250-mx\nS: 250 CHUNKING\nC: BDAT 9 LAST\nC: Subject",
+		server: chunkingServer + "BDAT 2\n\nEHLO abc\nBDAT 9 LAST\nSubject\n",
+		client: chunkingClient + "250 ok\n250-mx\n250 CHUNKING\n",
+		facts:  behind(chunkingFacts, `keyword 12 "CHUNKING"`),
+	},
+	{
+		name:   "SIZE of a MAIL whose reply is awaited counts for the chunks behind it",
+		rules:  rulesWith(bdat),
+		in:     chunking + "C: MAIL FROM:<> SIZE=2\nC: BDAT 3 LAST\nC: a",
+		server: chunkingServer + "MAIL FROM:<> SIZE=2\nBDAT 3 LAST\na\n",
+		client: chunkingClient,
+		facts:  behind(chunkingFacts, "pipelined@31", "size@47 3>2"),
+	},
+	{
+		name:   "XEXCH50 without octets: the server answers again at once",
+		rules:  rulesWith(exchange),
+		in:     "S: 220 x\nC: XEXCH50 0 2\nS: 354 go\nS: 250 ok\nC: XFOO",
+		server: "XEXCH50 0 2\nXXXX\n",
+		client: "220 *\n354 go\n250 ok\n",
+		facts:  []string{"banner@6", `unknown@18 "XFOO"`},
+	},
+	{
+		name:   "a masked NOOP between chunks is no NOOP",
+		rules:  rulesWith(func(r *Rules) { bdat(r); r.MaskVerbs = []Verb{VerbNOOP}; r.Watch[KindVerb] = true }),
+		in:     chunking + "C: BDAT 3\nC: a\nS: 250 ok\nC: NOOP\nS: 500 no\nC: BDAT 3",
+		server: chunkingServer + "BDAT 3\na\nXXXX\nXXXXXX\n",
+		client: chunkingClient + "250 ok\n500 no\n",
+		facts: []string{"banner@6", "verb@4 EHLO", `keyword 12 "CHUNKING"`, "verb@14 BDAT", "verb@25 NOOP",
+			`verb@34  "BDAT 3"`, `unknown@34 "BDAT 3"`},
 	},
 	{
 		name:   "a session where MAIL and the first chunk of a message went together goes on behind the reply to MAIL",
@@ -380,6 +413,54 @@ func TestLineTooLong(t *testing.T) {
 			if diff := cmp.Diff([]string{"banner@6", c.fact}, rec.facts); diff != "" || !ready {
 				t.Errorf("%s in pieces of %d: facts (-want +got):\n%s", c.name, size, diff)
 			}
+		}
+	}
+}
+
+// passes notes the facts that say that nothing was left to mask.
+type passes []string
+
+func (p *passes) Judge(f Fact) Action {
+	if f.Passed {
+		*p = append(*p, string(f.Text))
+	}
+	return Pass
+}
+
+// A fact about what is masked says so where all of it had passed in earlier
+// packets.
+func TestPassed(t *testing.T) {
+	for _, c := range []struct {
+		name string
+		side Side
+		cut  []string
+		out  string
+		want []string
+	}{
+		{"a whole command", Client, []string{"NOO\r\n"}, "XXX\r\n", nil},
+		{"its beginning", Client, []string{"NOO", "Q\r\n"}, "NOOX\r\n", nil},
+		{"all of it", Client, []string{"NOO", "\r\n"}, "NOO\r\n", []string{"NOO"}},
+		{"all of it and the CR", Client, []string{"NOO\r", "\n"}, "XXX\r\n", nil},
+		{"a whole keyword", Server, []string{"250-x\r\n250 SIZ\r\n"}, "250-x\r\n250 XXA\r\n", nil},
+		{"its beginning", Server, []string{"250-x\r\n250 SI", "Z\r\n"}, "250-x\r\n250 SIA\r\n", nil},
+		{"all of it", Server, []string{"250-x\r\n250 SIZ", "\r\n"}, "250-x\r\n250 SIZ\r\n", []string{"SIZ"}},
+	} {
+		var d Dialogue
+		d.Init(classic())
+		var got passes
+		d.Feed(Server, []byte("220 x\r\n"), &got)
+		d.Feed(Client, []byte("EHLO a\r\n"), &got)
+		if c.side == Client {
+			d.Feed(Server, []byte("250 x\r\n"), &got)
+		}
+		out := ""
+		for _, piece := range c.cut {
+			b := []byte(piece)
+			d.Feed(c.side, b, &got)
+			out += string(b)
+		}
+		if diff := cmp.Diff(c.want, []string(got)); diff != "" || out != c.out {
+			t.Errorf("%s: became %q, want %q; facts (-want +got):\n%s", c.name, out, c.out, diff)
 		}
 	}
 }

@@ -135,7 +135,7 @@ func (d *Dialogue) keywordText(data []byte, i, end int, whole bool) {
 	}
 	k.partial = append(k.partial, data[from:min(end, from+MaxText)]...)
 	k.partial = k.partial[:min(len(k.partial), MaxText)]
-	if _, known := d.rules.keywordWords.whole(k.word); known || k.rest {
+	if _, known := d.rules.keywordWords.whole(k.word); known {
 		k.masked = k.masked || d.rules.MaskKeywords[d.classOf(k)] // the whole word may be here already
 	}
 	if k.masked {
