@@ -60,6 +60,10 @@ func (r *recorder) Judge(f Fact) Action {
 		if f.Repeat {
 			s += " again"
 		}
+	case KindSpecialCharacter:
+		if f.Repeat {
+			s += " again"
+		}
 	case KindWithin:
 		s += fmt.Sprintf(" %d=%d", f.Measure, f.Value)
 	case KindSizeExceeded:

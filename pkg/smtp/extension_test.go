@@ -264,6 +264,17 @@ var extensionCases = []dialogueCase{
 		facts:   []string{"banner@6", "verb@4 VRFY", "verb@15 HELO", "verb@23 HELP", `verb@30  "XFOO"`, `unknown@30 "XFOO"`},
 	},
 	{
+		name: "BDAT and STARTTLS masked though they are allowed",
+		rules: rulesWith(func(r *Rules) {
+			r.AllowTLS, r.AllowBDAT = true, true
+			r.MaskVerbs = []Verb{VerbSTARTTLS, VerbBDAT}
+		}),
+		in:     chunking + "C: STARTTLS\nC: BDAT 3\nC: a",
+		server: chunkingServer + "XXXXXXXX\nXXXXXX\nX\n",
+		client: chunkingClient,
+		facts:  behind(chunkingFacts, "pipelined@20", `unknown@30 "a"`),
+	},
+	{
 		name: "a verb that ends the session, at the byte behind it",
 		rules: rulesWith(func(r *Rules) {
 			r.Watch[KindVerb] = true
@@ -306,7 +317,7 @@ var extensionCases = []dialogueCase{
 		in:     "S: 220 x\nC: MAIL FROM:<`id`@b> X=`\nS: 250 ok\nC: RCPT TO:<a\\0b>",
 		server: "MAIL FROM:<`id`@b> X=`\nRCPT TO:<a b>\n",
 		client: "220 *\n250 ok\n",
-		facts: []string{"banner@6", "special@11 \"MAIL FROM:<`\"", "special@14 \"MAIL FROM:<`id`\"", `special@34 "RCPT TO:<a\x00"`,
+		facts: []string{"banner@6", "special@11 \"MAIL FROM:<`\"", "special@14 again \"MAIL FROM:<`id`\"", `special@34 "RCPT TO:<a\x00"`,
 			`replaced@38 "RCPT TO:<a\x00b>"`},
 	},
 	{
