@@ -60,6 +60,9 @@ func TestRunLive(t *testing.T) {
 	checkCounters(t, d, socket)
 	d.stop(t)
 	checkRecords(t, records)
+	if n := strings.Count(d.log.String(), "STARTTLS does not pass"); n != 1 {
+		t.Errorf("the log warns %d times that the policy strips STARTTLS, want once:\n%s", n, d.log.String())
+	}
 }
 
 // daemonProcess is a running `smtpwall run`.
