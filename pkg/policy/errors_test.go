@@ -71,8 +71,9 @@ func TestBadLines(t *testing.T) {
 		{" parameters\n  pipelining log\n", "3:14: log: unexpected; want allow, mask or drop-connection"},
 		{" parameters\n  pipelining reset\n", "3:14: reset: unexpected; want allow, mask or drop-connection"},
 		{" parameters\n  tls-injection log\n", "3:17: log: unexpected; want drop-connection or reset"},
-		{" parameters\n  auth-line-length 0\n", "3:20: 0: not in range; want a number from 1 to 4294967295"},
-		{" parameters\n  auth-line-length -1\n", "3:20: -1: not in range; want a number from 1 to 4294967295"},
+		{" parameters\n  auth-line-length 0\n", "3:20: 0: not in range; want a number from 1 to 16382"},
+		{" parameters\n  auth-line-length 16383\n", "3:20: 16383: not in range; want a number from 1 to 16382"},
+		{" parameters\n  auth-line-length -1\n", "3:20: -1: not in range; want a number from 1 to 16382"},
 		{" parameters\n  mail-relay\n", "3:13: end of line: unexpected; want the domain that mail is for"},
 		{" parameters\n  mail-relay action log\n", "3:21: log: unexpected; want action"},
 		{" parameters\n  mail-relay example..com action log\n", "3:14: example..com: not a domain; want letters, digits, '-' and dots between them: example.com"},
@@ -202,7 +203,7 @@ func TestErrorParts(t *testing.T) {
 	want := Errors{
 		{"policy.conf", 3, 3, "mask-baner", "unknown command",
 			"mask-banner, mail-relay, special-character, allow-tls, require-tls, allow-bdat, allow-command, allow-ehlo-parameter, auth-line-length, pipelining, bare-newline or tls-injection", "mask-banner"},
-		{"policy.conf", 4, 20, "5k", "not in range", "a number from 1 to 4294967295", ""},
+		{"policy.conf", 4, 20, "5k", "not in range", "a number from 1 to 16382", ""},
 	}
 	if diff := cmp.Diff(want, all); diff != "" {
 		t.Errorf("errors (-want +got):\n%s", diff)

@@ -77,7 +77,7 @@ func generateMap(r *rand.Rand, name string, regexes []string) *Map {
 		m.MailRelayDomain, m.MailRelay = "a.example", generateDo(r, DropConnection, NoAction)
 		m.SpecialCharacter = generateDo(r, DropConnection, NoAction)
 		m.AllowKeywords = some(r, []string{"AUTH=", "HELP", "X", "9-"})
-		m.AuthLineLength, m.AuthCommandLength = uint64(1+r.Intn(1<<20)), true
+		m.AuthLineLength, m.AuthCommandLength = uint64(1+r.Intn(smtp.MaxLine-2)), true
 	}
 	if flag() {
 		for _, w := range some(r, []string{"X-EXPS", "X-ANONYMOUSTLS", "XEXCH50", "X-LINK2STATE", "XADR", "Q2345"}) {

@@ -60,7 +60,7 @@ func TestParameters(t *testing.T) {
 		{"no auth-line-length", func(*Map) {}},
 		{"auth-line-length 12288", func(m *Map) { m.AuthCommandLength = true }},
 		{"auth-line-length 1", func(m *Map) { m.AuthCommandLength, m.AuthLineLength = true, 1 }},
-		{"auth-line-length 4294967295", func(m *Map) { m.AuthCommandLength, m.AuthLineLength = true, 4294967295 }},
+		{"auth-line-length 16382", func(m *Map) { m.AuthCommandLength, m.AuthLineLength = true, 16382 }},
 
 		{"no pipelining", func(*Map) {}},
 		{"pipelining allow", func(m *Map) { m.Pipelining = Do{} }},

@@ -4,6 +4,8 @@ import (
 	"fmt"
 	"slices"
 	"strings"
+
+	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
 
 // newMapLines begins a map; its name may be empty after an error.
@@ -174,9 +176,9 @@ func (l *line) do(action string) Do {
 	return Do{Action: actions[action], Log: action == "log" || l.optional("log")}
 }
 
-// readAuthLineLength reads `auth-line-length N`.
+// readAuthLineLength reads `auth-line-length N`, which does not count the CR LF.
 func (p *parser) readAuthLineLength(l *line) {
-	if n, ok := l.number(1, MaxBound); ok && l.end() && p.onceInMap(l, "auth-line-length") {
+	if n, ok := l.number(1, smtp.MaxLine-2); ok && l.end() && p.onceInMap(l, "auth-line-length") {
 		m := p.lastMap()
 		m.AuthLineLength, m.AuthCommandLength = n, true
 	}

@@ -31,7 +31,7 @@ func (d *Dialogue) readAuthLine(data []byte, i int) int {
 		if a.cr = c == '\r'; !a.cr {
 			a.length++
 		}
-		if a.length > maxLine-2 && !d.ended {
+		if a.length > MaxLine-2 && !d.ended {
 			d.tooLong(i)
 		}
 		if limit := d.authLimit(); a.length > limit && !a.long && !d.ended {

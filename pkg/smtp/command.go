@@ -104,7 +104,7 @@ func (d *Dialogue) beginCommand(i int) {
 // countCommand counts data[i] for `cmd line length`, or for auth-line-length.
 func (d *Dialogue) countCommand(data []byte, from, i int) {
 	l := &d.line
-	if l.length++; l.length > maxLine {
+	if l.length++; l.length > MaxLine {
 		d.tooLong(i)
 		return
 	}
@@ -120,13 +120,13 @@ func (d *Dialogue) countCommand(data []byte, from, i int) {
 	}
 }
 
-// maxLine is the longest line that is read as one, CR LF included, whatever the
+// MaxLine is the longest line that is read as one, CR LF included, whatever the
 // map says: Exim takes what stands behind 16384 octets for a new command.
-const maxLine = 16384
+const MaxLine = 16384
 
 // tooLong ends the session at data[i]: servers cut the line in different places.
 func (d *Dialogue) tooLong(i int) {
-	d.report(Fact{Kind: KindLineUnclear, Side: Client, Limit: maxLine, Value: maxLine + 1}, i)
+	d.report(Fact{Kind: KindLineUnclear, Side: Client, Limit: MaxLine, Value: MaxLine + 1}, i)
 	d.ended = true
 }
 
