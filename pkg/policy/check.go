@@ -3,6 +3,7 @@ package policy
 import (
 	"fmt"
 	"reflect"
+	"slices"
 )
 
 // maxClasses is the ASA's bound on class maps, the one that each match line
@@ -78,10 +79,16 @@ func (p *parser) checkMaps() {
 		if m.RequireTLS && !m.AllowTLS {
 			p.report(m.requireTLS, "without allow-tls nobody could send mail", "allow-tls too, or no require-tls", "")
 		}
-		if m.Name == DefaultMapName && !m.same(defaultMap()) {
+		if m.Name == DefaultMapName && !p.wrong(m) && !m.same(defaultMap()) {
 			p.report(m.name, "the default map cannot be changed", "a map of another name", "")
 		}
 	}
+}
+
+// wrong tells whether an error was reported in the lines of a map: what it says
+// is then not what was meant.
+func (p *parser) wrong(m *mapLines) bool {
+	return slices.ContainsFunc(p.errs, func(e *Error) bool { return m.name.line <= e.Line && e.Line <= m.last })
 }
 
 // checkRepeated reports match i if it only repeats an earlier one of its map.

@@ -128,6 +128,7 @@ type interfaceLines struct{ name, nameif word }
 type mapLines struct {
 	*Map
 	name       word
+	last       int          // number of its last line
 	requireTLS word         // no text: not stated
 	commands   []word       // one for each of Map.AllowCommands
 	matches    []matchLines // one for each of Map.Matches
@@ -206,6 +207,9 @@ func (p *parser) line(number int, text string) {
 	case p.ctx != inUnread && p.ctx != inInspectClass:
 		p.unknown(first)
 	}
+	if p.ctx == inMap || p.ctx == inParameters || p.ctx == inMatch {
+		p.lastMap().last = number
+	}
 }
 
 // isControl tells whether a byte can be part of no word: anything below space
@@ -274,6 +278,10 @@ func (p *parser) unknown(w word) {
 	}
 	near := nearest(w.text, open)
 	p.report(w, "unknown command", oneOf(here), near)
+	action := func(c command) bool { return c.in == inMatch && c.word == near }
+	if p.ctx == inMatch && slices.ContainsFunc(commands, action) {
+		p.lastMap().lastMatch().action = w // misspelt: that it lacks one tells nothing new
+	}
 	top := func(c command) bool { return c.in == atTop && c.word == near }
 	if p.ctx == atTop || slices.ContainsFunc(commands, top) {
 		p.ctx = inUnread

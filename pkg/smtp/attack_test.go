@@ -86,7 +86,6 @@ var attackCases = []dialogueCase{
 		client: "220 *\n",
 		facts:  []string{"banner@6", `parameter@19 "MAIL FROM:a(c PRDR"`},
 	},
-
 	{
 		name:   "PRDR behind a quote in a comment of the path is masked",
 		in:     "S: 220 x\nC: MAIL FROM:<(\")a> PRDR",
