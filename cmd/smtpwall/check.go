@@ -26,8 +26,9 @@ func newCheckCommand() *cobra.Command {
 		Use:   "check",
 		Short: "check the policy and nft files without loading them",
 		Long: `Parses the policy file and prints every error with file, line, column and what
-was expected there. What is no error but will hurt is printed as a warning. With --nft it also has nft check the ruleset as it would be
-loaded, which takes CAP_NET_ADMIN.`,
+was expected there. What is no error but will hurt is printed as a warning.
+With --nft it also has nft check the ruleset as it would be loaded, which takes
+CAP_NET_ADMIN.`,
 		Example: `  smtpwall check
   smtpwall check --policy new.conf --nft /etc/smtpwall`,
 		Args: cobra.NoArgs,

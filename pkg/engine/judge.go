@@ -98,7 +98,7 @@ func (j *judge) Judge(f smtp.Fact) smtp.Action {
 	case smtp.KindUndecided:
 		return e.undecided(f, fmt.Sprintf("reply %d without the command it belongs to", f.Value))
 	case smtp.KindCountUnclear:
-		return e.undecided(f, "what follows the count of a BDAT line is no syntax for it")
+		return e.undecided(f, "what follows the count of a BDAT or XEXCH50 line is no syntax for it")
 	case smtp.KindLineUnclear:
 		return e.undecided(f, "a line of more bytes than servers read as one")
 	case smtp.KindOverflow:

@@ -155,7 +155,7 @@ func talkLines(talk string) (lines []flight) {
 // TestCountUnclear: a count that the server has got and that goes on against its
 // syntax is undecided; open, the rest passes unread.
 func TestCountUnclear(t *testing.T) {
-	const why = " C@14 what follows the count of a BDAT line is no syntax for it"
+	const why = " C@14 what follows the count of a BDAT or XEXCH50 line is no syntax for it"
 	for _, tt := range []struct {
 		undecided Undecided
 		server    string
