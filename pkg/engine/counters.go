@@ -24,6 +24,11 @@ const (
 	ReasonPolicy              // the inspection ends the connection with this packet
 	ReasonUndecided           // --undecided closed
 	ReasonPanic               // a fault in the engine: the flow is poisoned
+	ReasonChecksum            // a wrong TCP checksum
+	ReasonBeyondWindow        // data behind the window that the receiver has offered
+	ReasonOldTimestamp        // a timestamp that the receiver refuses (PAWS)
+	ReasonReservedBits        // `reserved-bits drop`
+	ReasonExceedsMSS          // `exceed-mss drop`
 	NumReasons
 )
 
@@ -32,6 +37,7 @@ var reasonNames = [NumReasons]string{
 	"none", "undecodable", "midstream", "table-full", "not-syn", "syn-payload", "duplicate-syn",
 	"spoofed", "invalid-rst", "invalid-ack", "beyond-fin", "ledger-full", "hold-full", "hold-timeout",
 	"pending-full", "ended", "policy", "undecided", "panic",
+	"bad-checksum", "beyond-window", "old-timestamp", "reserved-bits", "exceeds-mss",
 }
 
 // String returns the reason's stable name.
@@ -53,6 +59,11 @@ type Counters struct {
 	EndedByDrop uint64 // connections ended by drop-connection
 	EndedByRST  uint64 // connections ended by reset
 	Offloaded   uint64 // connections handed to the kernel
+
+	Early         uint64 // message packets forwarded before the ones that were missing before them
+	Conflicts     uint64 // packets whose octets differed from those forwarded before, and were overwritten
+	UrgentCleared uint64 // packets whose URG flag or pointer was cleared
+	WindowLowered uint64 // packets whose window was lowered to what the ledger can keep
 
 	TLSStarted        uint64   // sessions that became encrypted
 	Banners           uint64   // greetings masked

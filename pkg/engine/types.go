@@ -19,11 +19,28 @@ type Packet struct {
 	Time time.Duration
 	// In and Out are the interface indexes at the forward hook; 0 is unknown.
 	In, Out uint32
+	// Checksum is what is known of Data's TCP checksum.
+	Checksum Checksum
+	// Merged says that Data holds several segments of the wire as one (GSO): its
+	// length says nothing of theirs.
+	Merged bool
 	// Data is the packet from its IP header on. It belongs to the engine from
 	// the call of Process until its Decision is returned; the engine may edit
 	// it in place and never changes its length.
 	Data []byte
 }
+
+// Checksum is what is known of a packet's TCP checksum. One that is wrong would
+// be repaired by an edit: what no receiver took would become true.
+type Checksum uint8
+
+// The values of Checksum.
+const (
+	ChecksumUnknown    Checksum = iota // a capture: it is verified with `checksum-verification` only, because of senders that leave it to their hardware
+	ChecksumGood                       // the kernel has verified it, or its hardware
+	ChecksumPartial                    // not computed yet: a local sender, or GSO
+	ChecksumUnverified                 // the kernel has not looked: the engine does
+)
 
 // Verdict is what becomes of a packet.
 type Verdict uint8
@@ -85,7 +102,8 @@ type Options struct {
 	// Known are the connections that were open when the inspection began:
 	// MidstreamBypass holds for them only. The map is read, never written.
 	Known  map[flow.Key]struct{}
-	Limits Limits // zero fields mean DefaultLimits
+	TCP    *policy.TCPMap // nil means policy.DefaultTCPMap
+	Limits Limits         // zero fields mean DefaultLimits
 
 	// FirstConn and ConnStep number the connections of this engine FirstConn,
 	// FirstConn+ConnStep, ... so that several engines of one program give
@@ -122,6 +140,11 @@ const (
 	EventNotice                              // nothing was done; Detail says what was seen
 	EventUndecided                           // --undecided acted: Rule, Detail says why
 	EventSize                                // a message of Value octets was declared with Limit (108006)
+	EventDuplicateSYN                        // a SYN with another sequence number on a living connection was dropped (419002)
+	EventUrgentCleared                       // the first URG flag of a session's side was cleared (419003)
+	EventExceedsMSS                          // a packet of Value octets, over the receiver's MSS Limit, was dropped (419001)
+	EventRetransmission                      // octets were sent again with other values, and replaced by the first ones: `check-retransmission`
+	EventSpoofed                             // a packet of Side came in by Interface, where the other side's come in (106016)
 )
 
 // Teardown is why a connection ended.
@@ -160,6 +183,8 @@ type Event struct {
 	// NotForwarded says of a mask that nobody got the bytes: a later byte of the
 	// same packet ended the session.
 	NotForwarded bool
+
+	Interface uint32 // EventSpoofed: index of the interface
 
 	Duration time.Duration // EventTeardown
 	Bytes    uint64        // EventTeardown: payload bytes forwarded, both directions

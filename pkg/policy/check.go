@@ -229,7 +229,7 @@ func (p *parser) config() *Config {
 			name = DefaultMapName
 		}
 		cl := p.class(u.class.text)
-		c.Classes = append(c.Classes, Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name)})
+		c.Classes = append(c.Classes, Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name), TCP: DefaultTCPMap()})
 	}
 	return c
 }

@@ -61,7 +61,7 @@ func generate(r *rand.Rand) *Config {
 		c.Maps = append(c.Maps, generateMap(r, fmt.Sprint("map", i), names))
 	}
 	for i := range uint16(1 + r.Intn(3)) {
-		c.Classes = append(c.Classes, Class{fmt.Sprint("queues", i), one(r, "", "class"), i * 10, i*10 + uint16(r.Intn(10)), one(r, c.Maps...)})
+		c.Classes = append(c.Classes, Class{fmt.Sprint("queues", i), one(r, "", "class"), i * 10, i*10 + uint16(r.Intn(10)), one(r, c.Maps...), DefaultTCPMap()})
 	}
 	return c
 }

@@ -151,6 +151,7 @@ type Class struct {
 	Description string
 	First, Last uint16 // queues, both included
 	Map         *Map
+	TCP         *TCPMap // set connection advanced-options; never nil
 }
 
 // Config is a whole policy file. Several engines may read one at a time; nobody

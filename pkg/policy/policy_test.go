@@ -71,7 +71,7 @@ func theDefault() *Config {
 	return &Config{
 		Nameif:        map[string]string{"eth0": "outside", "eth1": "inside"},
 		Maps:          []*Map{&classic, &modern},
-		Classes:       []Class{{Name: "inspection_default", Last: 3, Map: &classic}},
+		Classes:       []Class{{Name: "inspection_default", Last: 3, Map: &classic, TCP: DefaultTCPMap()}},
 		PolicyMap:     "global_policy",
 		ServicePolicy: "global",
 	}
@@ -170,8 +170,8 @@ interface wan0
 		RegexClasses: []RegexClass{{"Spam", "of spam", []string{"two", "One"}}, {"spam", "", []string{"two"}}},
 		Maps:         []*Map{builtIn, &loose},
 		Classes: []Class{
-			{Name: "submission", Description: "port  587", First: 4, Last: 6, Map: &loose},
-			{Name: "mail", First: 65535, Last: 65535, Map: builtIn},
+			{Name: "submission", Description: "port  587", First: 4, Last: 6, Map: &loose, TCP: DefaultTCPMap()},
+			{Name: "mail", First: 65535, Last: 65535, Map: builtIn, TCP: DefaultTCPMap()},
 		},
 		PolicyMap:     "P",
 		Description:   "what P does",
