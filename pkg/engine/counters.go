@@ -29,6 +29,7 @@ const (
 	ReasonOldTimestamp        // a timestamp that the receiver refuses (PAWS)
 	ReasonReservedBits        // `reserved-bits drop`
 	ReasonExceedsMSS          // `exceed-mss drop`
+	ReasonConflict            // octets behind a gap that differ from those forwarded before
 	NumReasons
 )
 
@@ -37,7 +38,7 @@ var reasonNames = [NumReasons]string{
 	"none", "undecodable", "midstream", "table-full", "not-syn", "syn-payload", "duplicate-syn",
 	"spoofed", "invalid-rst", "invalid-ack", "beyond-fin", "ledger-full", "hold-full", "hold-timeout",
 	"pending-full", "ended", "policy", "undecided", "panic",
-	"bad-checksum", "beyond-window", "old-timestamp", "reserved-bits", "exceeds-mss",
+	"bad-checksum", "beyond-window", "old-timestamp", "reserved-bits", "exceeds-mss", "conflict",
 }
 
 // String returns the reason's stable name.
@@ -55,6 +56,7 @@ type Counters struct {
 	Sessions    uint64 // connections whose SYN passed
 	Flows       uint64 // gauge: in the table now
 	HeldNow     uint64 // gauge: packets waiting now
+	HeldOctets  uint64 // gauge: their bytes
 	LedgerBytes uint64 // gauge: bytes kept for retransmissions
 	EndedByDrop uint64 // connections ended by drop-connection
 	EndedByRST  uint64 // connections ended by reset
@@ -99,6 +101,7 @@ type Limits struct {
 	Flows         int // sessions in the table
 	HeldPerFlow   int // packets held per session
 	Held          int // packets held in all
+	HeldOctets    int // octets of the packets held in all
 	LedgerPerFlow int // bytes kept for retransmission, client to server
 	LedgerServer  int // bytes kept for retransmission, server to client
 	Ledger        int // bytes kept for retransmission in all
@@ -110,6 +113,7 @@ var DefaultLimits = Limits{
 	Flows:         1 << 18,   // a quarter of a million sessions a queue
 	HeldPerFlow:   64,        // a window of 64 full segments: more is not in order for long
 	Held:          4096,      // half of the kernel queue's length, so that holds never fill it
+	HeldOctets:    64 << 20,  // packets may be of 64 KiB each (GSO), here and once more in the kernel
 	LedgerPerFlow: 4 << 20,   // the largest window in common use
 	LedgerServer:  64 << 10,  // replies are short; freed by the client's next data
 	Ledger:        256 << 20, // what a firewall can spare

@@ -14,7 +14,9 @@ import (
 // Offsets in a TCP header (RFC 9293 section 3.1).
 const (
 	tcpSeq     = 4
+	tcpOffset  = 12 // with the reserved bits
 	tcpFlags   = 13
+	tcpWindow  = 14
 	tcpUrgent  = 18
 	flagFIN    = 1 << 0
 	flagRST    = 1 << 2
@@ -64,8 +66,33 @@ func (d *decoder) decode(data []byte) bool {
 		Ack:   wire.Seq(d.tcp.Ack),
 		Flags: flow.Flags(data[d.header+tcpFlags]), // RFC 9293 and flow.Flags agree on the bits
 		Len:   len(d.tcp.Payload),
+
+		Window:  d.tcp.Window,
+		Options: options(d.tcp.Options),
 	}
 	return true
+}
+
+// options picks those that the control block follows. A second one of a kind
+// counts for nothing.
+func options(list []layers.TCPOption) (o flow.Options) {
+	for i := range list {
+		switch data := list[i].OptionData; list[i].OptionType {
+		case layers.TCPOptionKindMSS:
+			if o.MSS == 0 && len(data) == 2 {
+				o.MSS = binary.BigEndian.Uint16(data)
+			}
+		case layers.TCPOptionKindWindowScale:
+			if !o.HasScale && len(data) == 1 {
+				o.HasScale, o.Scale = true, data[0]
+			}
+		case layers.TCPOptionKindTimestamps:
+			if !o.HasStamp && len(data) == 8 {
+				o.HasStamp, o.Stamp = true, binary.BigEndian.Uint32(data)
+			}
+		}
+	}
+	return o
 }
 
 func (d *decoder) decode4(data []byte) (segment []byte, ok bool) {
@@ -125,6 +152,23 @@ func (d *decoder) clearUrgent(data []byte) bool {
 	tcp[tcpFlags] &^= flagURG
 	tcp[tcpUrgent], tcp[tcpUrgent+1] = 0, 0
 	return true
+}
+
+// reserved are the bits of RFC 9293 section 3.1 that have no meaning.
+const reserved = 0x0f
+
+// clearReserved clears the reserved bits and reports whether one was set.
+func (d *decoder) clearReserved(data []byte) bool {
+	at := &data[d.header+tcpOffset]
+	set := *at&reserved != 0
+	*at &^= reserved
+	return set
+}
+
+// setWindow writes the window.
+func (d *decoder) setWindow(data []byte, window uint16) {
+	binary.BigEndian.PutUint16(data[d.header+tcpWindow:], window)
+	d.seg.Window = window
 }
 
 // makeRST turns the packet into a RST of the same length that its receiver

@@ -1,13 +1,13 @@
 package engine
 
 import (
+	"maps"
 	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 	"github.com/smtpwall/smtpwall/pkg/stream"
-	"github.com/smtpwall/smtpwall/pkg/wire"
 )
 
 // Engine inspects the packets of one queue.
@@ -15,6 +15,8 @@ type Engine struct {
 	opt    Options
 	limits Limits
 	rules  *smtp.Rules
+	tcp    *policy.TCPMap
+	known  map[flow.Key]struct{} // of Options.Known, those that no SYN has opened anew
 	// matches are the match lines in words, by index: made once, because events
 	// need them.
 	matches []string
@@ -29,6 +31,7 @@ type Engine struct {
 	// Of the call under way.
 	now       time.Duration
 	out       []Decision
+	scratch   []byte // octets of a ledger on their way to the assembler
 	events    []Event
 	kills     []flow.Tuple
 	pkt       decoder
@@ -44,6 +47,15 @@ func New(opt Options) *Engine {
 	e := &Engine{opt: opt, limits: opt.Limits.withDefaults(), nextConn: opt.FirstConn}
 	if e.opt.Map == nil {
 		e.opt.Map = policy.Default().Classes[0].Map
+	}
+	if e.tcp = opt.TCP; e.tcp == nil {
+		e.tcp = policy.DefaultTCPMap()
+	}
+	if n := int(e.tcp.QueueLimit); n > 0 {
+		e.limits.HeldPerFlow = n
+	}
+	if opt.Midstream == MidstreamBypass {
+		e.known = maps.Clone(opt.Known)
 	}
 	if e.opt.ConnStep == 0 {
 		e.opt.ConnStep = 1
@@ -142,6 +154,7 @@ func (l Limits) withDefaults() Limits {
 		{&l.Flows, DefaultLimits.Flows},
 		{&l.HeldPerFlow, DefaultLimits.HeldPerFlow},
 		{&l.Held, DefaultLimits.Held},
+		{&l.HeldOctets, DefaultLimits.HeldOctets},
 		{&l.LedgerPerFlow, DefaultLimits.LedgerPerFlow},
 		{&l.LedgerServer, DefaultLimits.LedgerServer},
 		{&l.Ledger, DefaultLimits.Ledger},
@@ -160,16 +173,6 @@ func (e *Engine) begin(now time.Duration) {
 	e.out = e.out[:0]
 }
 
-// accept lets p pass as it is, or edited.
-func (e *Engine) accept(p *Packet, edited bool, mark Mark) {
-	if edited {
-		wire.SetTCPChecksum(p.Data, e.pkt.header)
-		e.counters.Edited++
-	}
-	e.counters.Accepted++
-	e.out = append(e.out, Decision{ID: p.ID, Verdict: Accept, Mark: mark, Edited: edited, Data: p.Data})
-}
-
 // drop refuses p.
 func (e *Engine) drop(p *Packet, why Reason) {
 	e.counters.Drops[why]++
@@ -182,17 +185,23 @@ func (e *Engine) packet(p *Packet) {
 		e.undecodable(p)
 		return
 	}
+	if why := e.malformed(p); why != ReasonNone {
+		e.drop(p, why)
+		return
+	}
 	k := flow.KeyOf(e.pkt.src, e.pkt.dst)
 	en := e.table.Lookup(k)
-	if e.pkt.seg.Flags&(flow.SYN|flow.ACK) == flow.SYN && (en == nil || e.replaceable(en)) {
+	handshake := e.pkt.seg.Flags & (flow.SYN | flow.ACK)
+	switch {
+	case handshake == flow.SYN && (en == nil || e.replaceable(en)):
 		e.open(en, k, p)
-		return
-	}
-	if en == nil {
+	case en != nil:
+		e.session(en, p)
+	case handshake == flow.SYN|flow.ACK && e.opt.Synproxy:
+		e.openProxied(k, p)
+	default:
 		e.midstream(p, k)
-		return
 	}
-	e.session(en, p)
 }
 
 // undecodable decides on what is no TCP packet that can be read.
@@ -206,7 +215,7 @@ func (e *Engine) undecodable(p *Packet) {
 
 // midstream decides on a packet of a connection whose start was not seen.
 func (e *Engine) midstream(p *Packet, k flow.Key) {
-	_, known := e.opt.Known[k]
+	_, known := e.known[k]
 	switch {
 	case e.opt.Midstream == MidstreamBypass && known:
 		e.accept(p, false, MarkOffload)

@@ -12,18 +12,14 @@ import (
 )
 
 // replaceable reports whether a SYN may begin a new connection in the place of
-// en: one that is over, one that passes unjudged (the kernel has taken it over,
-// so that its end was not seen), or one whose SYN was never answered and which
-// its client begins anew with another sequence number.
+// en at once: one that the inspection has ended, or one whose SYN was refused or
+// never answered and which its client begins anew.
 func (e *Engine) replaceable(en *entry) bool {
 	s := &en.Value
-	switch {
-	case s.phase == phaseDead, s.phase == phaseBypass, s.torn:
+	if s.phase == phaseDead {
 		return true
-	case s.tcb.Embryonic():
-		return e.pkt.src == s.conn.Client.AddrPort && e.pkt.seg.Seq != s.tcb.Acked(flow.Original)
 	}
-	return false
+	return s.tcb.Embryonic() && e.pkt.src == s.conn.Client.AddrPort && (s.torn || e.pkt.seg.Seq != s.tcb.Acked(flow.Original))
 }
 
 // open begins a connection with the SYN p; old is what it replaces.
@@ -40,28 +36,99 @@ func (e *Engine) open(old *entry, k flow.Key, p *Packet) {
 		e.teardown(&old.Value, TeardownReplaced, smtp.Client)
 		e.remove(old)
 	}
-	en := e.table.Insert(k)
+	en := e.insert(k, Endpoint{e.pkt.src, p.In}, Endpoint{e.pkt.dst, p.Out})
 	if en == nil {
 		e.drop(p, ReasonTableFull)
 		return
 	}
 	s := &en.Value
-	s.conn = Conn{
-		ID:     e.nextConn,
-		Client: Endpoint{e.pkt.src, p.In},
-		Server: Endpoint{e.pkt.dst, p.Out},
+	s.tcb.Open(&e.pkt.seg)
+	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
+	e.accept(p, e.normalise(nil, flow.Original, p), MarkNone)
+}
+
+// openProxied begins a connection whose SYN the kernel's synproxy has sent, with
+// the server's SYN-ACK.
+func (e *Engine) openProxied(k flow.Key, p *Packet) {
+	switch {
+	case e.pkt.seg.Flags&(flow.FIN|flow.RST) != 0:
+		e.drop(p, ReasonNotSYN)
+		return
+	case e.pkt.seg.Len > 0:
+		e.drop(p, ReasonSYNPayload)
+		return
 	}
+	en := e.insert(k, Endpoint{e.pkt.dst, p.Out}, Endpoint{e.pkt.src, p.In})
+	if en == nil {
+		e.drop(p, ReasonTableFull)
+		return
+	}
+	s := &en.Value
+	s.tcb.OpenProxied(&e.pkt.seg)
+	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
+	e.synAck(en, p)
+}
+
+// insert adds a connection whose first packet passes, nil if the table is full.
+func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
+	en := e.table.Insert(k)
+	if en == nil {
+		return nil
+	}
+	s := &en.Value
+	s.conn = Conn{ID: e.nextConn, Client: client, Server: server}
 	e.nextConn += e.opt.ConnStep
 	s.started = e.now
-	s.iface[flow.Original] = p.In
-	s.tcb.Open(e.pkt.seg.Seq)
-	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
+	s.iface[flow.Original] = client.Interface
 	s.dialogue.Init(e.rules)
-	e.assembler.Feed(e.pkt.net, &e.pkt.tcp, e.sink)
+	delete(e.known, k)
 	e.table.SetTimer(en, flow.Embryonic, e.now)
 	e.counters.Sessions++
 	e.emit(Event{Kind: EventBuilt, Conn: s.conn})
-	e.accept(p, e.pkt.clearUrgent(p.Data), MarkNone)
+	return en
+}
+
+// opensAgain handles a SYN, and what the server says to it, where the addresses
+// are those of a session that may be over: closed, or one that passes unjudged,
+// so that its end was not seen. Anybody can send such a SYN. It goes to the
+// server, which alone knows; only its SYN-ACK ends the old session and begins the
+// new one. It reports whether p has its decision.
+func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
+	s, seg := &en.Value, &e.pkt.seg
+	const handshake = flow.SYN | flow.ACK | flow.RST | flow.FIN
+	switch {
+	case dir == flow.Original && seg.Flags&handshake == flow.SYN && (s.torn || s.phase == phaseBypass):
+		s.again = &synAgain{*seg, p.In, p.Out}
+	case s.again == nil || dir == flow.Original || seg.Ack != s.again.segment.Seq.Add(1):
+		return false
+	case seg.Flags&handshake == flow.SYN|flow.ACK:
+		if p.In != 0 && p.In == s.again.in && p.In != s.again.out {
+			e.spoofed(s, dir, p)
+			return true
+		}
+		e.replace(en, p)
+		return true
+	case seg.Flags&handshake == flow.RST|flow.ACK && seg.Len == 0:
+		s.again = nil // nobody listens
+	default:
+		return false
+	}
+	e.accept(p, e.normalise(s, dir, p), MarkNone)
+	return true
+}
+
+// replace ends the session en and begins the one whose SYN was forwarded and
+// whose SYN-ACK is p.
+func (e *Engine) replace(en *entry, p *Packet) {
+	s, again := &en.Value, en.Value.again
+	k, client := flow.KeyOf(e.pkt.src, e.pkt.dst), Endpoint{s.conn.Client.AddrPort, again.in}
+	e.teardown(s, TeardownReplaced, smtp.Client)
+	e.remove(en)
+	en = e.insert(k, client, Endpoint{e.pkt.src, again.out})
+	s = &en.Value // there is room: one has just left
+	s.tcb.Open(&again.segment)
+	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
+	e.synAck(en, p)
 }
 
 // synAck takes the server's answer to the SYN.
@@ -71,7 +138,6 @@ func (e *Engine) synAck(en *entry, p *Packet) {
 	if p.In != 0 {
 		s.conn.Server.Interface = p.In
 	}
-	e.assembler.Feed(e.pkt.net, &e.pkt.tcp, e.sink)
 	e.forward(s, flow.Reply, p, flow.InOrder, false)
 	s.ledger[flow.Reply].Start(s.tcb.Next(flow.Reply))
 	e.table.SetTimer(en, flow.Greeting, e.now)
@@ -81,6 +147,7 @@ func (e *Engine) synAck(en *entry, p *Packet) {
 func (e *Engine) establish(en *entry) {
 	if t := en.Timer(); t == flow.Greeting || t == flow.Closing && !en.Value.tcb.Closed() {
 		e.table.SetTimer(en, flow.NoTimer, e.now)
+		en.Value.torn = false // a RST was refused after all: there will be another end
 	}
 }
 
@@ -100,7 +167,7 @@ func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
 	e.teardown(s, TeardownReset, smtp.Side(dir))
 	e.table.SetTimer(en, flow.Closing, e.now)
-	e.accept(p, e.pkt.clearUrgent(p.Data), MarkNone)
+	e.accept(p, e.normalise(s, dir, p), MarkNone)
 }
 
 // end ends a session with the packet in hand, whose bytes of direction dir were
@@ -163,9 +230,7 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 	default:
 		e.live(en, dir, p)
 		for s.phase == phaseDraining && e.judgeable(s, dir) {
-			h := s.hold[dir].TakeFirst()
-			e.counters.HeldNow--
-			e.live(en, dir, &h.packet)
+			e.live(en, dir, e.takeFirst(s, dir))
 		}
 	}
 	if s.phase == phaseDraining && s.dialogue.Owed() <= s.unowed {
@@ -184,7 +249,8 @@ func (e *Engine) refuse(s *session, dir flow.Dir, p *Packet) {
 }
 
 // bypass lets a packet of an unjudged session pass and asks the kernel to take
-// the session over.
+// the session over. A RST or FIN may be a stranger's: payload behind it shows
+// that the session lives.
 func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
 	e.accept(p, false, MarkOffload)
@@ -198,6 +264,10 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 		}
 		e.teardown(s, TeardownFINs, smtp.Client)
 	default:
+		if e.pkt.seg.Len > 0 && s.torn {
+			s.torn, s.fins = false, [2]bool{}
+			e.table.SetTimer(en, flow.NoTimer, e.now)
+		}
 		return
 	}
 	e.table.SetTimer(en, flow.Closing, e.now)
@@ -215,8 +285,7 @@ func (e *Engine) startBypass(en *entry) {
 func (e *Engine) releaseAll(en *entry) {
 	for dir := range en.Value.hold {
 		en.Value.hold[dir].TakeIf(func(h held) bool {
-			e.counters.HeldNow--
-			e.accept(&h.packet, false, MarkOffload)
+			e.accept(e.unheld(&h), false, MarkOffload)
 			return true
 		})
 	}
@@ -226,8 +295,7 @@ func (e *Engine) releaseAll(en *entry) {
 func (e *Engine) dropHeld(en *entry, why Reason) {
 	for dir := range en.Value.hold {
 		en.Value.hold[dir].TakeIf(func(h held) bool {
-			e.counters.HeldNow--
-			e.drop(&h.packet, why)
+			e.drop(e.unheld(&h), why)
 			return true
 		})
 	}

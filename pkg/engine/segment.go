@@ -3,6 +3,7 @@ package engine
 import (
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
+	"github.com/smtpwall/smtpwall/pkg/wire"
 )
 
 // feeding is the segment that the assembler is being fed with.
@@ -22,14 +23,17 @@ func (e *Engine) session(en *entry, p *Packet) {
 	if e.pkt.src != s.conn.Client.AddrPort {
 		dir = flow.Reply
 	}
-	if s.spoofed(dir, p.In) {
-		e.drop(p, ReasonSpoofed)
-		return
-	}
-	if e.pkt.seg.Flags&flow.SYN != 0 && e.pkt.seg.Len > 0 {
+	switch {
+	case e.pkt.seg.Flags&flow.SYN != 0 && e.pkt.seg.Len > 0:
 		e.drop(p, ReasonSYNPayload)
 		return
+	case e.opensAgain(en, dir, p):
+		return
+	case s.spoofed(dir, p.In):
+		e.spoofed(s, dir, p)
+		return
 	}
+	s.tcb.Translate(dir, &e.pkt.seg)
 	switch s.phase {
 	case phaseLive:
 		e.live(en, dir, p)
@@ -43,6 +47,14 @@ func (e *Engine) session(en *entry, p *Packet) {
 	}
 }
 
+// spoofed drops a packet of one side that came in where the other's do.
+func (e *Engine) spoofed(s *session, dir flow.Dir, p *Packet) {
+	if s.first(notedSpoofed << dir) {
+		e.emit(Event{Kind: EventSpoofed, Conn: s.conn, Side: smtp.Side(dir), Interface: p.In, Do: dropAndLog})
+	}
+	e.drop(p, ReasonSpoofed)
+}
+
 // refusals are the reasons for the control block's refusals.
 var refusals = map[flow.Verdict]Reason{
 	flow.NotSYN:    ReasonNotSYN,
@@ -50,21 +62,29 @@ var refusals = map[flow.Verdict]Reason{
 	flow.BadACK:    ReasonInvalidACK,
 	flow.BadRST:    ReasonInvalidRST,
 	flow.BadFIN:    ReasonBeyondFIN,
+	flow.Beyond:    ReasonBeyondWindow,
+	flow.OldStamp:  ReasonOldTimestamp,
 }
 
 // live judges a packet of a session.
 func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
+	if e.exceedsMSS(s, dir, p) {
+		return
+	}
 	switch v := s.tcb.Check(dir, &e.pkt.seg); v {
 	case flow.InOrder:
 		e.inOrder(en, dir, p)
 	case flow.Old:
 		e.old(en, dir, p)
 	case flow.Ahead:
-		e.holdPacket(en, dir, p)
+		e.ahead(en, dir, p)
 	case flow.Closes:
 		e.closes(en, dir, p)
 	default:
+		if v == flow.Duplicate && s.first(notedDuplicate) {
+			e.emit(Event{Kind: EventDuplicateSYN, Conn: s.conn, Side: smtp.Side(dir), Do: dropAndLog})
+		}
 		e.drop(p, refusals[v])
 	}
 }
@@ -77,8 +97,7 @@ func (e *Engine) old(en *entry, dir flow.Dir, p *Packet) {
 		e.drop(p, ReasonLedgerFull)
 		return
 	}
-	edited := s.ledger[dir].Overwrite(e.pkt.seg.Seq, p.Data[e.pkt.payload:])
-	e.forward(s, dir, p, flow.Old, edited)
+	e.forward(s, dir, p, flow.Old, e.overwrite(s, dir, p))
 }
 
 // forgotten reports whether the segment repeats octets that its receiver may
@@ -89,40 +108,81 @@ func (e *Engine) forgotten(s *session, dir flow.Dir) bool {
 	return e.pkt.seg.Len > 0 && e.pkt.seg.Seq.Less(base) && acked.Less(base) && acked.Less(end)
 }
 
-// inOrder judges the segment that comes next. Whatever keeps the session while
-// the packet is dropped or held is decided before a byte of it is fed.
+// notEarly are the flags of a segment that always waits for the gap before it.
+const notEarly = flow.FIN | flow.RST | flow.URG
+
+// ahead takes a segment before which octets are missing. Message octets are
+// forwarded at once, so that the receiver's SACKs and the sender's fast
+// retransmit work; everything else waits. What was forwarded is the truth: it is
+// kept until acknowledged, and judged when the gap has closed.
+func (e *Engine) ahead(en *entry, dir flow.Dir, p *Packet) {
+	s := &en.Value
+	l, seq, n := &s.ledger[dir], e.pkt.seg.Seq, e.pkt.seg.Len
+	if dir == flow.Reply || e.pkt.seg.Flags&notEarly != 0 {
+		e.holdPacket(en, dir, p)
+		return
+	}
+	edited := e.overwrite(s, dir, p)
+	payload := p.Data[e.pkt.payload:]
+	repeats := seq.Add(n).LessEq(l.Reach(seq))
+	switch {
+	case repeats:
+	case s.dialogue.Transparent(seq.Sub(s.tcb.Next(dir)), payload) && l.Reserve(e.pool, seq, n, e.pool.Share(e.ledgerLimit(dir))):
+		l.Put(seq, payload)
+		e.counters.Early++
+	case edited:
+		e.drop(p, ReasonConflict)
+		return
+	default:
+		e.holdPacket(en, dir, p)
+		return
+	}
+	e.forward(s, dir, p, flow.Ahead, edited)
+}
+
+// inOrder judges the segment that comes next, together with the octets behind it
+// that were forwarded early. Whatever keeps the session while the packet is
+// dropped or held is decided before a byte of it is fed.
 func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
 	if e.pkt.seg.Flags&flow.SYN != 0 {
 		e.synAck(en, p)
 		return
 	}
-	skip := s.tcb.Skip(dir, &e.pkt.seg)
-	payload := p.Data[e.pkt.payload:]
+	l, skip, payload := &s.ledger[dir], s.tcb.Skip(dir, &e.pkt.seg), p.Data[e.pkt.payload:]
 	fresh := payload[min(skip, len(payload)):]
-	if len(fresh) > 0 {
-		if !s.dialogue.Ready(smtp.Side(dir)) {
-			e.holdPacket(en, dir, p)
-			return
-		}
-		if why := e.noRoom(s, dir, fresh); why != ReasonNone {
-			e.drop(p, why)
-			return
-		}
+	end := e.pkt.seg.Seq.Add(len(payload))
+	switch {
+	case len(fresh) > 0 && !s.dialogue.Ready(smtp.Side(dir)):
+		e.holdPacket(en, dir, p)
+		return
+	case e.pkt.seg.Flags&flow.FIN != 0 && end.Less(l.Last()):
+		e.drop(p, ReasonBeyondFIN)
+		return
 	}
-	edited := s.ledger[dir].Overwrite(e.pkt.seg.Seq, payload[:len(payload)-len(fresh)])
+	if why := e.noRoom(s, dir, fresh); why != ReasonNone {
+		e.drop(p, why)
+		return
+	}
+	edited := e.overwrite(s, dir, p)
 	owed := s.dialogue.Owed()
+	reach := l.Reach(end)
 	fed := e.feedAssembler(en, dir, skip)
+	if !fed.ended {
+		fed = e.feedEarly(s, p, end, reach)
+	}
 	if fed.ended && s.phase != phaseBypass {
 		e.end(en, dir, p, owed)
 		return
 	}
 	if len(fresh) > 0 {
-		s.ledger[dir].Append(fresh)
+		l.Put(s.tcb.Next(dir), fresh)
 		e.establish(en)
 	}
 	s.bytes += uint64(len(fresh))
 	e.forward(s, dir, p, flow.InOrder, edited || fed.edited)
+	s.bytes += uint64(reach.Sub(end))
+	s.tcb.Reach(dir, reach)
 	e.finished(en)
 }
 
@@ -130,15 +190,17 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 // them again. A ledger of replies forgets its oldest octets instead: the
 // client's pure ACKs, which would free them, do not come through the queue.
 func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
+	if len(fresh) == 0 {
+		return ReasonNone
+	}
 	if dir == flow.Original && !s.dialogue.Room(fresh) {
 		return ReasonPending
 	}
-	l := &s.ledger[dir]
-	limit := e.ledgerLimit(dir)
+	l, limit := &s.ledger[dir], e.pool.Share(e.ledgerLimit(dir))
 	if dir == flow.Reply && l.Len()+len(fresh) > limit && len(fresh) <= limit {
 		l.Release(e.pool, l.Base().Add(l.Len()+len(fresh)-limit))
 	}
-	if !l.Reserve(e.pool, len(fresh), limit) {
+	if !l.Reserve(e.pool, s.tcb.Next(dir), len(fresh), limit) {
 		return ReasonLedgerFull
 	}
 	return ReasonNone
@@ -168,77 +230,67 @@ func (e *Engine) reassembled(b []byte) {
 	f.ended = !ok
 }
 
+// scratchSize is how many octets of a ledger are fed at a time.
+const scratchSize = 64 << 10
+
+// feedEarly gives the assembler the octets from from up to to, which the client
+// had sent ahead of the packet in hand and which were forwarded then. An edit
+// comes too late for them, and for those that the packet says again: it ends the
+// session. The packet is not forwarded, and without it nobody reads them.
+func (e *Engine) feedEarly(s *session, p *Packet, from, to wire.Seq) feeding {
+	f := &e.feed
+	l, seq := &s.ledger[f.dir], e.pkt.seg.Seq
+	if changed, _ := l.Overwrite(seq, p.Data[e.pkt.payload:]); changed {
+		e.tooLate(seq)
+		return *f
+	}
+	edited := f.edited
+	tcp := e.pkt.tcp
+	if e.scratch == nil && from != to {
+		e.scratch = make([]byte, scratchSize)
+	}
+	for from != to && !f.ended {
+		b := e.scratch[:min(to.Sub(from), len(e.scratch))]
+		l.Copy(from, b)
+		tcp.Seq, tcp.Payload, f.edited = uint32(from), b, false
+		e.assembler.Feed(e.pkt.net, &tcp, e.sink)
+		if f.edited {
+			e.tooLate(from)
+		}
+		from = from.Add(len(b))
+	}
+	f.edited = edited
+	return *f
+}
+
+// tooLate ends the session: octets from seq on would have to be masked that were
+// forwarded already.
+func (e *Engine) tooLate(seq wire.Seq) {
+	s := &e.feed.entry.Value
+	e.feed.ended = true
+	if e.feed.over {
+		return
+	}
+	e.counters.EarlyBytes++
+	fact := smtp.Fact{Side: smtp.Client, Offset: s.offset(e.feed.dir, seq)}
+	e.ends(ReasonPolicy, e.fact(fact, Event{Kind: EventParameter, Rule: "early-bytes", Do: dropAndLog,
+		Detail: "bytes had passed as text of the message before the end of it that was missing, and would have to be masked now"}))
+}
+
 // forward lets a packet of a session pass.
 func (e *Engine) forward(s *session, dir flow.Dir, p *Packet, v flow.Verdict, edited bool) {
+	if dir == flow.Reply && e.lowerWindow(s, p) {
+		edited = true
+	}
 	s.tcb.Forward(dir, &e.pkt.seg, v)
 	if e.pkt.seg.Flags&flow.ACK != 0 {
 		other := dir.Other()
 		s.ledger[other].Release(e.pool, s.tcb.Acked(other))
 	}
-	edited = e.pkt.clearUrgent(p.Data) || edited
+	edited = e.normalise(s, dir, p) || edited
 	mark := MarkNone
 	if s.phase == phaseBypass {
 		mark = MarkOffload
 	}
 	e.accept(p, edited, mark)
-}
-
-// holdPacket keeps a packet until it can be judged. Over the bounds it is
-// dropped: TCP sends it again.
-func (e *Engine) holdPacket(en *entry, dir flow.Dir, p *Packet) {
-	h := &en.Value.hold[dir]
-	if h.Len() >= e.limits.HeldPerFlow || e.counters.HeldNow >= uint64(e.limits.Held) {
-		e.drop(p, ReasonHoldFull)
-		return
-	}
-	h.Add(e.pkt.seg.Seq, held{packet: *p, since: e.now})
-	e.holds = append(e.holds, heldUntil{en, dir, p.ID, e.now + holdTimeout})
-	e.counters.Held++
-	e.counters.HeldNow++
-}
-
-// settle judges the held packets whose turn has come.
-func (e *Engine) settle(en *entry) {
-	s := &en.Value
-	for progress := true; progress; {
-		progress = false
-		for dir := flow.Original; dir <= flow.Reply; dir++ {
-			for s.phase == phaseLive && e.judgeable(s, dir) {
-				h := s.hold[dir].TakeFirst()
-				e.counters.HeldNow--
-				e.live(en, dir, &h.packet)
-				progress = true
-			}
-		}
-	}
-	if s.phase == phaseBypass {
-		e.releaseAll(en)
-	}
-}
-
-// judgeable reports whether the first held packet of dir can be judged now. It
-// leaves that packet decoded.
-func (e *Engine) judgeable(s *session, dir flow.Dir) bool {
-	h, ok := s.hold[dir].First()
-	if !ok || s.tcb.Next(dir).Less(h.Seq) || !e.pkt.decode(h.Packet.packet.Data) {
-		return false
-	}
-	return s.dialogue.Ready(smtp.Side(dir)) || s.tcb.Check(dir, &e.pkt.seg) != flow.InOrder
-}
-
-// expireHolds drops the packets that have waited too long.
-func (e *Engine) expireHolds() {
-	n := 0
-	for ; n < len(e.holds) && e.holds[n].deadline <= e.now; n++ {
-		u := e.holds[n]
-		u.entry.Value.hold[u.dir].TakeIf(func(h held) bool {
-			late := h.packet.ID == u.id && h.since+holdTimeout <= e.now
-			if late {
-				e.counters.HeldNow--
-				e.drop(&h.packet, ReasonHoldTimeout)
-			}
-			return late
-		})
-	}
-	e.holds = append(e.holds[:0], e.holds[n:]...)
 }

@@ -6,6 +6,7 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 	"github.com/smtpwall/smtpwall/pkg/stream"
+	"github.com/smtpwall/smtpwall/pkg/wire"
 )
 
 // phase is what is done with the packets of a session.
@@ -26,6 +27,8 @@ type session struct {
 	tcb      flow.TCB
 	phase    phase
 	torn     bool      // EventTeardown was given
+	noted    noted     // what was told once
+	again    *synAgain // phaseBypass, torn: a SYN that may open the connection anew
 	fins     [2]bool   // phaseBypass: FINs seen
 	refuse   [2]bool   // phaseDead: the sender of this direction gets a RST
 	unowed   int       // phaseDraining: commands in the dialogue's queue that never reached the server
@@ -36,27 +39,31 @@ type session struct {
 	windows  []window // of the match lines with a rate-limit that matched
 }
 
+// noted are the events that a session gives once only, each side's in a bit.
+type noted uint8
+
+const (
+	notedUrgent    noted = 1 << 0 // and the next bit: of the server
+	notedSpoofed   noted = 1 << 2 // and the next bit
+	notedDuplicate noted = 1 << 4
+)
+
+// first reports whether n was not noted before, and notes it.
+func (s *session) first(n noted) bool {
+	was := s.noted
+	s.noted |= n
+	return was&n == 0
+}
+
+// synAgain is a SYN with the addresses of a session that may be over: only the
+// server knows, and says so with its SYN-ACK.
+type synAgain struct {
+	segment flow.Segment
+	in, out uint32
+}
+
 // entry is a session in the table.
 type entry = flow.Entry[session]
-
-// held is a packet that waits for its decision.
-type held struct {
-	packet Packet
-	since  time.Duration
-}
-
-// holdTimeout is how long a packet waits for the gap before it, or for the reply
-// that says how to read it (the ASA's queue-limit time-out).
-const holdTimeout = 4 * time.Second
-
-// heldUntil is an entry of the queue that drops held packets in time. The packet
-// may have been decided since.
-type heldUntil struct {
-	entry    *entry
-	dir      flow.Dir
-	id       uint32
-	deadline time.Duration
-}
 
 // ledgerLimit is the bound of the ledger of direction d.
 func (e *Engine) ledgerLimit(d flow.Dir) int {
@@ -64,6 +71,11 @@ func (e *Engine) ledgerLimit(d flow.Dir) int {
 		return e.limits.LedgerPerFlow
 	}
 	return e.limits.LedgerServer
+}
+
+// offset is where in the stream of direction d the sequence number stands.
+func (s *session) offset(d flow.Dir, seq wire.Seq) uint64 {
+	return s.dialogue.Offset(smtp.Side(d)) + uint64(seq.Sub(s.tcb.Next(d)))
 }
 
 // tuple names the session for conntrack.

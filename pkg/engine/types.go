@@ -100,10 +100,14 @@ type Options struct {
 	Undecided Undecided
 	Midstream Midstream
 	// Known are the connections that were open when the inspection began:
-	// MidstreamBypass holds for them only. The map is read, never written.
-	Known  map[flow.Key]struct{}
-	TCP    *policy.TCPMap // nil means policy.DefaultTCPMap
-	Limits Limits         // zero fields mean DefaultLimits
+	// MidstreamBypass holds for them only, until a SYN opens such a connection
+	// anew. The map is read, never written.
+	Known map[flow.Key]struct{}
+	// Synproxy says that a SYN-ACK without a SYN opens a connection: the kernel's
+	// synproxy has sent the SYN, and conntrack lets no other such packet through.
+	Synproxy bool
+	TCP      *policy.TCPMap // nil means policy.DefaultTCPMap
+	Limits   Limits         // zero fields mean DefaultLimits
 
 	// FirstConn and ConnStep number the connections of this engine FirstConn,
 	// FirstConn+ConnStep, ... so that several engines of one program give

@@ -19,7 +19,18 @@ const (
 type Segment struct {
 	Seq, Ack wire.Seq
 	Flags    Flags
-	Len      int // payload octets
+	Len      int    // payload octets
+	Window   uint16 // as it stands in the header, unscaled
+	Options  Options
+}
+
+// Options are the TCP options that change what an end host accepts.
+type Options struct {
+	MSS      uint16 // of a SYN; 0: absent
+	Scale    uint8  // of a SYN: the window scale (RFC 7323 section 2.2), if HasScale
+	HasScale bool
+	HasStamp bool
+	Stamp    uint32 // TSval (RFC 7323 section 3.2), if HasStamp
 }
 
 // end is the sequence number behind the segment's payload, without SYN and FIN.
@@ -36,9 +47,11 @@ const (
 	Closes                   // a RST that its receiver accepts
 	NotSYN                   // it does not fit the handshake
 	Duplicate                // a SYN on a living connection
-	BadACK                   // it acknowledges what was never forwarded
+	BadACK                   // it acknowledges what was never forwarded, or what was long ago
 	BadRST                   // a RST that its receiver refuses
 	BadFIN                   // octets or a FIN that contradict the FIN before
+	Beyond                   // octets behind the window that the receiver has offered
+	OldStamp                 // a timestamp that its receiver refuses (PAWS)
 )
 
 // state is how far the handshake is.
@@ -50,26 +63,67 @@ const (
 	established
 )
 
-// half is one direction of a connection.
+// half is one direction of a connection: what its sender has sent and what its
+// receiver has said about it.
 type half struct {
 	isn   wire.Seq
-	next  wire.Seq // the next octet to forward: what the receiver expects next
+	next  wire.Seq // the next octet to forward in order: what the receiver expects next
 	acked wire.Seq // the highest acknowledgement of this direction's octets that was forwarded
-	fin   bool     // the FIN was forwarded; next is behind it
+	edge  wire.Seq // the first octet behind the window that the receiver has offered; it never moves back
+
+	widest  uint32 // the largest window that the receiver has offered, in octets
+	stamp   uint32 // TS.Recent as the receiver has it, or older; if stamped
+	mss     uint16 // the sender's own MSS option: what it takes, not what it sends; 0: none
+	scale   uint8  // of the windows in the sender's segments
+	stamped bool
+	scaled  bool // the SYN had the window scale option
+	fin     bool // the FIN was forwarded; next is behind it
 }
 
-// TCB is a passive control block: it knows what either end would accept next.
-// Its zero value needs Open.
+// TCB is a passive control block: it knows what either end would accept next
+// (RFC 9293 section 3.10.7.4, RFC 5961, RFC 7323). Its zero value needs Open or
+// OpenProxied.
+//
+// The client's pure ACKs do not come through the queue. What the client has
+// acknowledged and offered may therefore lie ahead of what its TCB knows; the
+// rules that would be too strict then are those of the client's octets only.
 type TCB struct {
 	half  [2]half
 	state state
+
+	// A synproxy answered the SYN with a number of its own, so that the client's
+	// acknowledgements are off by a constant at the forward hook.
+	proxied bool
+	learned bool
+	offset  uint32 // client's acknowledgement number minus the server's sequence number
+	slack   uint32 // how much larger offset may turn out to be
 }
 
-// Open begins a connection with the SYN whose sequence number is isn.
-func (t *TCB) Open(isn wire.Seq) {
+// Open begins a connection with the client's SYN.
+func (t *TCB) Open(s *Segment) {
 	*t = TCB{}
-	t.half[Original] = half{isn: isn, next: isn.Add(1), acked: isn}
+	t.half[Original].begin(s, s.Seq.Add(1))
 }
+
+// OpenProxied begins a connection whose SYN the kernel's synproxy has sent: the
+// first that comes is the server's SYN-ACK.
+func (t *TCB) OpenProxied(s *Segment) {
+	*t = TCB{proxied: true}
+	client := Segment{Seq: s.Ack.Add(-1), Options: s.Options}
+	t.half[Original].begin(&client, s.Ack)
+}
+
+// begin places a half at its SYN.
+func (h *half) begin(s *Segment, edge wire.Seq) {
+	o := &s.Options
+	*h = half{
+		isn: s.Seq, next: s.Seq.Add(1), acked: s.Seq, edge: edge,
+		mss: o.MSS, scale: min(o.Scale, maxScale), scaled: o.HasScale, stamp: o.Stamp, stamped: o.HasStamp,
+	}
+}
+
+// maxScale is the largest window scale (RFC 7323 section 2.3).
+const maxScale = 14
 
 // Next is the sequence number of the next octet of direction d.
 func (t *TCB) Next(d Dir) wire.Seq { return t.half[d].next }
@@ -83,6 +137,38 @@ func (t *TCB) Embryonic() bool { return t.state == synSent }
 
 // Closed reports whether both FINs were forwarded.
 func (t *TCB) Closed() bool { return t.half[Original].fin && t.half[Reply].fin }
+
+// defaultMSS is what a host takes that has not said so (RFC 9293 section 3.7.1).
+const defaultMSS = 536
+
+// MSS is how many payload octets the receiver of direction d takes in a segment.
+func (t *TCB) MSS(d Dir) int {
+	if mss := t.half[d.Other()].mss; mss != 0 {
+		return int(mss)
+	}
+	return defaultMSS
+}
+
+// Translate puts the acknowledgement number of a client's segment behind a
+// synproxy into the server's sequence space, and learns the difference from the
+// first one. A client that has not acknowledged all that the server sent by
+// then makes it too small; a later segment shows it.
+func (t *TCB) Translate(d Dir, s *Segment) {
+	if !t.proxied || d == Reply || s.Flags&ACK == 0 || t.state == synSent {
+		return
+	}
+	server := &t.half[Reply]
+	if !t.learned {
+		t.learned = true
+		t.offset = uint32(s.Ack - server.next)
+		t.slack = uint32(server.next - server.isn.Add(1))
+	}
+	s.Ack -= wire.Seq(t.offset)
+	if more := uint32(s.Ack - server.next); server.next.Less(s.Ack) && more <= t.slack {
+		t.offset, t.slack = t.offset+more, t.slack-more
+		s.Ack = server.next
+	}
+}
 
 // Check judges a segment of direction d and changes nothing. Segments with SYN
 // have no payload: the caller has seen to that.
@@ -99,10 +185,39 @@ func (t *TCB) Check(d Dir, s *Segment) Verdict {
 	if s.Flags&ACK == 0 {
 		return NotSYN
 	}
-	if t.half[d.Other()].next.Less(s.Ack) {
+	if !t.half[d.Other()].acceptable(s.Ack) {
 		return BadACK
 	}
+	if t.half[d].outdated(s) {
+		return OldStamp
+	}
 	return t.checkText(d, s)
+}
+
+// minWindow is the window that a sender may have seen at least: the largest
+// without scaling.
+const minWindow = 1 << 16
+
+// acceptable is RFC 5961 section 5.2: an acknowledgement of what was never sent,
+// or of what was acknowledged more than a window ago, is refused together with
+// the octets that come with it.
+func (h *half) acceptable(ack wire.Seq) bool {
+	return ack.LessEq(h.next) && h.acked.Add(-int(max(h.widest, minWindow))).LessEq(ack)
+}
+
+// paws bounds how old a timestamp is recognised as old. A client that was silent
+// for weeks has wrapped its clock (RFC 7323 section 5.5); what is further back
+// is therefore let through: octets cannot change whatever their timestamp says.
+const paws = 1 << 30
+
+// outdated is PAWS (RFC 7323 section 5.3), for segments that say something. One
+// tick is forgiven, as by Linux.
+func (h *half) outdated(s *Segment) bool {
+	if !h.stamped || !s.Options.HasStamp || s.Len == 0 && s.Flags&FIN == 0 {
+		return false
+	}
+	age := int32(h.stamp - s.Options.Stamp)
+	return age > 1 && age < paws
 }
 
 // checkSYN judges a SYN or SYN-ACK. Split handshakes and simultaneous opens do
@@ -136,17 +251,19 @@ func (t *TCB) checkUnanswered(d Dir, s *Segment) Verdict {
 }
 
 // checkRST judges a RST. Its receiver accepts it only at the exact octet that it
-// expects (RFC 5961 section 3.2), which lies between what it has acknowledged
-// and what was forwarded; one ahead of that makes it send a challenge ACK.
+// expects (RFC 5961 section 3.2), and behind a FIN at the FIN itself (macOS sends
+// that one). The receiver expects what it has acknowledged last or what was
+// forwarded last; anything else in the window makes it send a challenge ACK, and
+// should it take one in between, the session is judged on all the same.
 func (t *TCB) checkRST(d Dir, s *Segment) Verdict {
 	h := &t.half[d]
 	switch {
-	case s.Seq.Less(h.acked):
+	case s.Seq == h.acked, s.Seq == h.next, h.fin && s.Seq == h.next.Add(-1):
+		return Closes
+	case s.Seq.Less(h.acked), d == Original && h.edge.Less(s.Seq):
 		return BadRST
-	case h.next.Less(s.Seq):
-		return Old
 	}
-	return Closes
+	return Old
 }
 
 // checkText judges a segment with or without payload and FIN.
@@ -166,6 +283,8 @@ func (t *TCB) checkText(d Dir, s *Segment) Verdict {
 		return Old
 	case s.Len == 0 && !fin:
 		return Old // a pure ACK ahead of octets that are held
+	case d == Original && h.edge.Less(s.Seq):
+		return Beyond // a probe of a closed window stands at its edge, not behind it
 	case h.next.Less(s.Seq):
 		return Ahead
 	}
@@ -180,20 +299,34 @@ func (t *TCB) Skip(d Dir, s *Segment) int {
 	return t.half[d].next.Sub(s.Seq)
 }
 
-// Forward notes that a segment, which Check called InOrder or Old, goes to its
-// receiver.
+// Window is the largest window that the server's segment s may offer when octets
+// of the client are kept room at a time: unscaled, as it stands in a header.
+// What was offered once is never taken back.
+func (t *TCB) Window(s *Segment, room int) uint16 {
+	h, scale := &t.half[Original], t.half[Reply].scale
+	if s.Flags&SYN != 0 || s.Flags&ACK == 0 || s.Flags&RST != 0 {
+		return s.Window
+	}
+	room = max(room, h.edge.Sub(s.Ack), 1)
+	lowered := (room + 1<<scale - 1) >> scale
+	return uint16(min(int(s.Window), lowered))
+}
+
+// Forward notes that a segment, which Check called InOrder, Old or Ahead, goes
+// to its receiver.
 func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 	h, other := &t.half[d], &t.half[d.Other()]
 	if s.Flags&SYN != 0 {
 		if v == InOrder {
-			*h = half{isn: s.Seq, next: s.Seq.Add(1), acked: s.Seq}
-			t.state = synReceived
-			other.acked = s.Ack
+			t.answer(s)
 		}
 		return
 	}
-	if s.Flags&ACK != 0 && s.Flags&RST == 0 && other.acked.Less(s.Ack) && s.Ack.LessEq(other.next) && t.state != synSent {
-		other.acked = s.Ack
+	if s.Flags&(ACK|RST) == ACK && t.state != synSent {
+		other.receive(s, h.scale)
+	}
+	if s.Options.HasStamp && h.stamped && s.Seq.LessEq(h.acked) && int32(s.Options.Stamp-h.stamp) > 0 && v != Ahead {
+		h.stamp = s.Options.Stamp
 	}
 	if v != InOrder {
 		return
@@ -202,5 +335,41 @@ func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 	h.next = s.end()
 	if s.Flags&FIN != 0 {
 		h.next, h.fin = h.next.Add(1), true
+	}
+}
+
+// answer notes the SYN-ACK s. Scaling and timestamps need both ends (RFC 7323
+// sections 2.2 and 3.2).
+func (t *TCB) answer(s *Segment) {
+	client, server := &t.half[Original], &t.half[Reply]
+	server.begin(s, s.Seq.Add(1))
+	if !client.scaled || !server.scaled {
+		client.scale, server.scale = 0, 0
+	}
+	if !client.stamped || !server.stamped {
+		client.stamped, server.stamped = false, false
+	}
+	t.state = synReceived
+	client.receive(s, 0) // the window of a SYN is never scaled
+}
+
+// receive notes the acknowledgement and the window in s, a segment of the
+// receiver of h, whose windows have the scale given.
+func (h *half) receive(s *Segment, scale uint8) {
+	if h.acked.Less(s.Ack) && s.Ack.LessEq(h.next) {
+		h.acked = s.Ack
+	}
+	window := uint32(s.Window) << scale
+	h.widest = max(h.widest, window)
+	if edge := s.Ack.Add(int(window)); h.edge.Less(edge) {
+		h.edge = edge
+	}
+}
+
+// Reach notes that octets which were forwarded Ahead follow without a gap up to
+// next.
+func (t *TCB) Reach(d Dir, next wire.Seq) {
+	if h := &t.half[d]; h.next.Less(next) {
+		h.next = next
 	}
 }

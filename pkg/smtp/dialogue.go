@@ -78,6 +78,24 @@ func (d *Dialogue) Init(r *Rules) {
 // until server bytes have been fed.
 func (d *Dialogue) Ready(side Side) bool { return side == Server || !d.waiting }
 
+// Transparent reports whether client bytes that stand gap bytes behind the next
+// one may be forwarded before those in between: they are bytes of a message, or
+// of a count, as far as can be said. In a message no line of them may begin with
+// a dot, so that they cannot end it. They are fed all the same when the gap has
+// closed: what is missing may end the message and make commands of them.
+func (d *Dialogue) Transparent(gap int, data []byte) bool {
+	switch d.mode {
+	case modeData:
+		return data[0] != '.' && !bytes.Contains(data, lfDot) && !bytes.Contains(data, crDot)
+	case modeChunk, modeOctets:
+		return uint64(gap)+uint64(len(data)) <= d.octets
+	}
+	return false
+}
+
+// The beginnings of lines that Transparent looks for.
+var lfDot, crDot = []byte("\n."), []byte("\r.")
+
 // Room reports whether the replies to all command lines that end in data, the
 // next bytes of the client, can be awaited. The caller drops a packet for which
 // they cannot before it feeds it.
@@ -114,6 +132,9 @@ func (d *Dialogue) announced(line []byte) int {
 	}
 	return int(count.octets)
 }
+
+// Offset is the number of bytes of side that were fed.
+func (d *Dialogue) Offset(side Side) uint64 { return d.offset[side] }
 
 // Owed is the number of replies that the server owes to commands it has got.
 func (d *Dialogue) Owed() int { return d.queue.len() }

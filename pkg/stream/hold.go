@@ -49,6 +49,16 @@ func (h *Hold[P]) TakeFirst() P {
 	return p
 }
 
+// Has reports whether f is true for a segment.
+func (h *Hold[P]) Has(f func(P) bool) bool {
+	for i := range h.list {
+		if f(h.list[i].Packet) {
+			return true
+		}
+	}
+	return false
+}
+
 // TakeIf removes the segments for which f is true and calls it once on each.
 func (h *Hold[P]) TakeIf(f func(P) bool) {
 	kept := h.list[:0]
