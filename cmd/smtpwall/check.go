@@ -80,13 +80,21 @@ func checkPolicy(cmd *cobra.Command, path string) error {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "policy %s: OK, %s: %s\n", file, plural(len(cfg.Maps), "map"), mapNames(cfg))
 	for _, c := range cfg.Classes {
-		fmt.Fprintf(out, "  class %s: queues %d-%d inspected by %s, %s\n", c.Name, c.First, c.Last, c.Map.Name,
-			plural(len(c.Map.Matches), "match line"))
+		fmt.Fprintf(out, "  class %s: queues %d-%d inspected by %s, %s%s\n", c.Name, c.First, c.Last, c.Map.Name,
+			plural(len(c.Map.Matches), "match line"), tcpMapOf(&c))
 	}
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}
 	return nil
+}
+
+// tcpMapOf names the tcp-map of a class, if it has one.
+func tcpMapOf(c *policy.Class) string {
+	if c.TCP.Name == "" {
+		return ""
+	}
+	return ", tcp-map " + c.TCP.Name
 }
 
 // mapNames lists a policy's maps.

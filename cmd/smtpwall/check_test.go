@@ -18,6 +18,16 @@ func TestCheckPolicy(t *testing.T) {
 		t.Errorf("%v, %s\n got %s\nwant %s", err, stderr, stdout, want)
 	}
 
+	tcp := file(t, "tcp.conf", []byte("tcp-map norm\npolicy-map p\n class a\n  inspect esmtp\n  set connection advanced-options norm\n class b\n  inspect esmtp\n"+
+		"class-map a\n match queue 0-3\nclass-map b\n match queue 4\nservice-policy p global\n"))
+	stdout, _, err = call(newCheckCommand(), "", "--policy", tcp)
+	want = "policy " + tcp + ": OK, 1 map: _default_esmtp_map\n  class a: queues 0-3 inspected by _default_esmtp_map, 7 match lines, tcp-map norm\n" +
+		"  class b: queues 4-4 inspected by _default_esmtp_map, 7 match lines\n"
+	stdout, _, _ = strings.Cut(stdout, "warning: ")
+	if err != nil || stdout != want {
+		t.Errorf("%v\n got %s\nwant %s", err, stdout, want)
+	}
+
 	bad := file(t, "bad.conf", []byte("policy-map type inspect esmtp m\n parameters\n  mask-banners\n match cmd line length gt 0\n  log\n"))
 	stdout, stderr, err = call(newCheckCommand(), "", "--policy", bad)
 	if err == nil || !strings.HasPrefix(err.Error(), "check policy "+bad+": ") || !strings.HasSuffix(err.Error(), " errors") || stdout != "" {

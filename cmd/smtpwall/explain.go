@@ -96,7 +96,7 @@ type explainer struct {
 func explain(w io.Writer, cfg *policy.Config, t capture.Transcript) {
 	x := &explainer{
 		cfg: cfg, turns: t, views: make([]view, len(t)), packet: make(map[uint32]int),
-		eng: engine.New(engine.Options{Map: cfg.Classes[0].Map, FirstConn: 1}),
+		eng: engine.New(offline(cfg.Classes[0])),
 	}
 	x.lines = x.report()
 	t.Play(x.inspect)

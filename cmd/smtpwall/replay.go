@@ -53,7 +53,7 @@ the capture, in UTC.`,
 // replayer replays files one after the other.
 type replayer struct {
 	ports    []uint16
-	m        *policy.Map
+	class    policy.Class
 	format   audit.Format
 	out      *bufio.Writer
 	pcap     *capture.Writer // nil without --write
@@ -72,7 +72,7 @@ func (o *replayOptions) run(stdout, stderr io.Writer, files []string) (err error
 	if err != nil {
 		return err
 	}
-	r := replayer{ports: ports, m: cfg.Classes[0].Map, out: bufio.NewWriter(stdout)}
+	r := replayer{ports: ports, class: cfg.Classes[0], out: bufio.NewWriter(stdout)}
 	if o.json {
 		r.format = audit.JSON
 	}
@@ -136,7 +136,7 @@ func (r *replayer) file(path string) (capture.Tally, error) {
 		return capture.Tally{}, err
 	}
 	defer in.Close()
-	eng := engine.New(engine.Options{Map: r.m, FirstConn: 1})
+	eng := engine.New(offline(r.class))
 	run := capture.NewReplay(eng)
 	run.Ports = r.ports
 	if r.pcap != nil {
@@ -151,6 +151,11 @@ func (r *replayer) file(path string) (capture.Tally, error) {
 		err = fmt.Errorf("replay %s: %w", path, err)
 	}
 	return tally, err
+}
+
+// offline is how an engine without a queue inspects for a class.
+func offline(c policy.Class) engine.Options {
+	return engine.Options{Map: c.Map, TCP: c.TCP, FirstConn: 1}
 }
 
 // take prints the records of what just happened. A capture has no conntrack, so
@@ -180,18 +185,22 @@ func sideNames(index uint32) string {
 type replaySummary struct {
 	Files int `json:"files"`
 	capture.Tally
-	Sessions   uint64              `json:"sessions"`
-	Accepted   uint64              `json:"accepted"`
-	Edited     uint64              `json:"edited"`
-	Held       uint64              `json:"held"`
-	Dropped    uint64              `json:"dropped"`
-	Drops      map[string]uint64   `json:"drops"` // by reason; those that occurred
-	Ended      uint64              `json:"ended"` // connections, by drop-connection
-	Reset      uint64              `json:"reset"` // connections, by reset
-	Offloaded  uint64              `json:"offloaded"`
-	Undecided  uint64              `json:"undecided"`
-	EventsLost uint64              `json:"events_lost"`
-	Policy     []audit.ClassReport `json:"policy"`
+	Sessions      uint64              `json:"sessions"`
+	Accepted      uint64              `json:"accepted"`
+	Edited        uint64              `json:"edited"`
+	Held          uint64              `json:"held"`
+	Early         uint64              `json:"early"` // packets of a message, sent on before those missing before them
+	Dropped       uint64              `json:"dropped"`
+	Drops         map[string]uint64   `json:"drops"`          // by reason; those that occurred
+	Conflicts     uint64              `json:"conflicts"`      // packets with other octets than were forwarded before
+	UrgentCleared uint64              `json:"urgent_cleared"` // packets
+	WindowLowered uint64              `json:"window_lowered"` // packets
+	Ended         uint64              `json:"ended"`          // connections, by drop-connection
+	Reset         uint64              `json:"reset"`          // connections, by reset
+	Offloaded     uint64              `json:"offloaded"`
+	Undecided     uint64              `json:"undecided"`
+	EventsLost    uint64              `json:"events_lost"`
+	Policy        []audit.ClassReport `json:"policy"`
 }
 
 // finish prints the summary.
@@ -201,8 +210,8 @@ func (r *replayer) finish(cfg *policy.Config, asJSON bool, files int) error {
 		return audit.ServicePolicy(r.out, cfg, []engine.Counters{*c})
 	}
 	s := replaySummary{
-		Files: files, Tally: r.tally, Sessions: c.Sessions, Accepted: c.Accepted, Edited: c.Edited, Held: c.Held,
-		Dropped: c.DropTotal(), Drops: map[string]uint64{}, Ended: c.EndedByDrop, Reset: c.EndedByRST,
+		Files: files, Tally: r.tally, Sessions: c.Sessions, Accepted: c.Accepted, Edited: c.Edited, Held: c.Held, Early: c.Early,
+		Dropped: c.DropTotal(), Drops: map[string]uint64{}, Conflicts: c.Conflicts, UrgentCleared: c.UrgentCleared, WindowLowered: c.WindowLowered, Ended: c.EndedByDrop, Reset: c.EndedByRST,
 		Offloaded: c.Offloaded, Undecided: c.Undecided, EventsLost: c.EventsLost, Policy: audit.Report(cfg, []engine.Counters{*c}),
 	}
 	for reason, n := range c.Drops {

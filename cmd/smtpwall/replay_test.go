@@ -1,8 +1,10 @@
 package main
 
 import (
+	"bufio"
 	"bytes"
 	"encoding/json"
+	"errors"
 	"io"
 	"os"
 	"path/filepath"
@@ -14,6 +16,8 @@ import (
 	"github.com/spf13/cobra"
 
 	"github.com/smtpwall/smtpwall/pkg/capture"
+	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/policy"
 )
 
 // call runs a command as a shell would and returns what it printed.
@@ -173,6 +177,37 @@ func TestReplayJSON(t *testing.T) {
 	}
 	if counts["mask-banner"] != 2 || counts["match ehlo-reply-parameter others"] != 2 || counts["unknown-command"] != 2 || len(counts) < 8 {
 		t.Errorf("policy lines %v", counts)
+	}
+}
+
+// TestReplaySummary: what the TCP side counted has its place in the summary.
+func TestReplaySummary(t *testing.T) {
+	var out bytes.Buffer
+	r := replayer{out: bufio.NewWriter(&out), counters: engine.Counters{Held: 1, Early: 2, Conflicts: 3, UrgentCleared: 4, WindowLowered: 5}}
+	r.counters.Drops[engine.ReasonReservedBits] = 6
+	if err := errors.Join(r.finish(policy.Default(), true, 1), r.out.Flush()); err != nil {
+		t.Fatal(err)
+	}
+	const want = `"held":1,"early":2,"dropped":6,"drops":{"reserved-bits":6},"conflicts":3,"urgent_cleared":4,"window_lowered":5,"ended":0`
+	if !strings.Contains(out.String(), want) {
+		t.Errorf("no %s in\n%s", want, out.String())
+	}
+}
+
+// TestOffline: a class's tcp-map reaches the engine, whatever map --map chooses.
+func TestOffline(t *testing.T) {
+	conf := file(t, "policy.conf", []byte("tcp-map norm\npolicy-map p\n class a\n  inspect esmtp\n  set connection advanced-options norm\n"+
+		"class-map a\n match queue 0\nservice-policy p global\npolicy-map type inspect esmtp other\n"))
+	for flag, want := range map[string]string{"": "_default_esmtp_map norm", "other": "other norm"} {
+		flags := policyFlags{path: conf, mapName: flag}
+		cfg, err := flags.load()
+		if err != nil {
+			t.Fatal(err)
+		}
+		opt := offline(cfg.Classes[0])
+		if got := opt.Map.Name + " " + opt.TCP.Name; got != want || opt.FirstConn != 1 {
+			t.Errorf("--map %q: got %s, first connection %d, want %s, 1", flag, got, opt.FirstConn, want)
+		}
 	}
 }
 

@@ -91,9 +91,10 @@ func (c *choice) Set(s string) error {
 	return fmt.Errorf("want one of %s", strings.Join(c.of, ", "))
 }
 
-// engineOptions are the flags in the words of the engine.
-func (o *runOptions) engineOptions(m *policy.Map) engine.Options {
-	e := engine.Options{Map: m, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset}
+// engineOptions are the flags, and what inspects a class, in the words of the
+// engine.
+func (o *runOptions) engineOptions(c *policy.Class) engine.Options {
+	e := engine.Options{Map: c.Map, TCP: c.TCP, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset}
 	if o.undecided.value == "open" {
 		e.Undecided, e.Midstream = engine.UndecidedOpen, engine.MidstreamBypass
 	}
@@ -112,7 +113,7 @@ func (o *runOptions) engineOptions(m *policy.Map) engine.Options {
 func (o *runOptions) inspections(cfg *policy.Config) ([]daemon.Inspect, error) {
 	var all []daemon.Inspect
 	for _, q := range cfg.Queues() {
-		all = append(all, daemon.Inspect{Queue: q, Engine: o.engineOptions(cfg.ClassFor(q).Map)})
+		all = append(all, daemon.Inspect{Queue: q, Engine: o.engineOptions(cfg.ClassFor(q))})
 	}
 	if len(all) == 0 {
 		return nil, errors.New("the policy inspects no queue: add a class-map with `match queue` and name it in the policy-map")

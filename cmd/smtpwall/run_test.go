@@ -39,9 +39,9 @@ func TestEngineOptions(t *testing.T) {
 			if err := cmd.ParseFlags(tt.args); err != nil {
 				t.Fatal(err)
 			}
-			m := &policy.Map{}
-			got := opt.engineOptions(m)
-			if got.Map != m || got.Undecided != tt.undecided || got.Midstream != tt.midstream {
+			c := &policy.Class{Map: &policy.Map{}, TCP: &policy.TCPMap{}}
+			got := opt.engineOptions(c)
+			if got.Map != c.Map || got.TCP != c.TCP || got.Undecided != tt.undecided || got.Midstream != tt.midstream {
 				t.Errorf("got %+v", got)
 			}
 		})
@@ -51,17 +51,18 @@ func TestEngineOptions(t *testing.T) {
 func TestInspections(t *testing.T) {
 	var opt runOptions
 	a, b := &policy.Map{Name: "a"}, &policy.Map{Name: "b"}
-	cfg := &policy.Config{Classes: []policy.Class{{First: 4, Last: 5, Map: a}, {First: 0, Last: 0, Map: b}}}
+	tcp := &policy.TCPMap{Name: "t"}
+	cfg := &policy.Config{Classes: []policy.Class{{First: 4, Last: 5, Map: a, TCP: tcp}, {First: 0, Last: 0, Map: b, TCP: policy.DefaultTCPMap()}}}
 	all, err := opt.inspections(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	var got []string
 	for _, in := range all {
-		got = append(got, string(rune('0'+in.Queue))+in.Engine.Map.Name)
+		got = append(got, string(rune('0'+in.Queue))+in.Engine.Map.Name+in.Engine.TCP.Name)
 	}
-	if want := []string{"0b", "4a", "5a"}; !slices.Equal(got, want) {
-		t.Errorf("queues and maps %v, want %v", got, want)
+	if want := []string{"0b", "4at", "5at"}; !slices.Equal(got, want) {
+		t.Errorf("queues, maps and tcp-maps %v, want %v", got, want)
 	}
 	if _, err := opt.inspections(&policy.Config{}); err == nil || !strings.Contains(err.Error(), "match queue") {
 		t.Errorf("a policy without classes: %v", err)

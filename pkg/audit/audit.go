@@ -20,13 +20,15 @@
 //	...; matched Class 2: not cmd line length gt 4 (offset 10, 4 <= 4, "\r\n")
 //	...; matched Class 1: cmd verb NOOP (offset 52, 4 > 3, matches within a second)
 //	...; unknown-command: XFOO (offset 9, not forwarded)
+//	...; check-retransmission: TCP bad retransmission (offset 1460)
 //
 // It holds the offset of the byte that decided, counted from the first payload
 // byte of its side; the value reached and the bound, where there is one; what a
 // rate-limit counts; the peer's bytes between quotes, unless the text before has
 // them; and "not forwarded" for a mask that nobody got, because a later byte of
 // the same packet ended the connection. It always comes last, so that a peer who
-// writes parentheses of its own cannot move it. 108006 has none.
+// writes parentheses of its own cannot move it. 108006, 419001 to 419003 and
+// 106016 have none.
 //
 // What happened to the bytes is one of the ASA's words: "Dropped connection for",
 // "Reset connection for", "Masked header flags for", or "Dropped" for a mask that
@@ -47,7 +49,8 @@
 //	id, severity      of the ASA's message: 108004, 4
 //	event             built, teardown, terminated, match, parameter, replaced,
 //	                  malicious, unknown-command, tls-started, size-exceeded,
-//	                  notice, undecided
+//	                  notice, undecided, retransmission, exceeds-mss,
+//	                  duplicate-syn, urgent-cleared, spoofed
 //	connection        number of the connection, the same in all its records
 //	direction         inbound or outbound
 //	client, client_port, client_interface
@@ -57,15 +60,20 @@
 //	class             number of the match line in its map, from 1
 //	rule              the match line, "header line length gt 998"; the parameter:
 //	                  bare-newline, pipelining, tls-injection, auth-line-length,
-//	                  mail-relay, special-character, require-tls; or what holds
-//	                  without a line: unknown-command, address-character,
-//	                  address-pipe, mail-parameter, after-quit, early-bytes, size-exceeded, undecided
+//	                  mail-relay, special-character, require-tls; the line of the
+//	                  tcp-map: check-retransmission, exceed-mss, urgent-flag; or what
+//	                  holds without a line: unknown-command, address-character,
+//	                  address-pipe, mail-parameter, after-quit, early-bytes,
+//	                  size-exceeded, undecided, duplicate-syn, spoofed
 //	detail            one sentence
-//	offset            of the byte that decided, from 0
+//	offset            of the byte that decided, from 0; none for exceeds-mss,
+//	                  duplicate-syn, urgent-cleared and spoofed
 //	limit, value      the bound and what was reached; for size-exceeded the octets
 //	                  declared and counted, for a rate-limit matches a second, for a
-//	                  notice about a reply its code as value
+//	                  notice about a reply its code as value, for exceeds-mss the
+//	                  receiver's MSS and the packet's octets
 //	text              the peer's bytes, escaped as in the ASA text
+//	interface         by which a spoofed packet came in
 //	not_forwarded     true of a mask (or a replacement) that nobody got
 //	duration          seconds (teardown)
 //	bytes             payload bytes forwarded, both directions (teardown)

@@ -291,11 +291,16 @@ func TestEscapeBound(t *testing.T) {
 func FuzzRecords(f *testing.F) {
 	f.Add(uint8(3), uint8(3), "rule", "detail", "a\r\n<162>x", "eth0", uint64(1), true)
 	f.Add(uint8(7), uint8(0), "", "a: b", "\x00\x80\xff\u2028\"\\", "in\nside", uint64(0), false)
+	f.Add(uint8(engine.EventDuplicateSYN), uint8(0), "", "", "", "in\nside", uint64(0), true)
+	f.Add(uint8(engine.EventUrgentCleared), uint8(0), "a) b", "c\r", "", "é", uint64(0), false)
+	f.Add(uint8(engine.EventExceedsMSS), uint8(1), "", "", "", "", uint64(1<<63), true)
+	f.Add(uint8(engine.EventRetransmission), uint8(0), "\x00", "a (b)", "\r\n<162>", "eth0", uint64(9), false)
+	f.Add(uint8(engine.EventSpoofed), uint8(0), "r", "d", "t", "x y)\n", uint64(3), true)
 	f.Add(uint8(2), uint8(1), "é", "}", "{}", "", uint64(1<<63), true)
 	f.Fuzz(func(t *testing.T, kind, action uint8, rule, detail, text, name string, n uint64, server bool) {
 		e := engine.Event{
 			Kind: engine.EventKind(kind), Time: time.Duration(n % (1 << 60)), Conn: inbound, Rule: rule, Detail: detail, Text: text,
-			Do: do(policy.Action(action % 5)), Offset: n, Limit: n, Value: n, Duration: time.Duration(n), Bytes: n,
+			Do: do(policy.Action(action % 5)), Interface: uint32(n), Offset: n, Limit: n, Value: n, Duration: time.Duration(n), Bytes: n,
 			Teardown: engine.Teardown(action), NotForwarded: action >= 128,
 		}
 		if server {

@@ -34,6 +34,7 @@ type object struct {
 	Limit           uint64   `json:"limit,omitempty"`
 	Value           *uint64  `json:"value,omitempty"`
 	Text            string   `json:"text,omitempty"`
+	Interface       string   `json:"interface,omitempty"`
 	NotForwarded    bool     `json:"not_forwarded,omitempty"`
 	Duration        *float64 `json:"duration,omitempty"`
 	Bytes           *uint64  `json:"bytes,omitempty"`
@@ -50,7 +51,7 @@ func (f *Formatter) object(e *engine.Event, m message, wall time.Time) string {
 		Connection: e.Conn.ID, Direction: direction,
 		Client: address(e.Conn.Client), ClientPort: e.Conn.Client.Port(), ClientInterface: f.ifname(e.Conn.Client.Interface),
 		Server: address(e.Conn.Server), ServerPort: e.Conn.Server.Port(), ServerInterface: f.ifname(e.Conn.Server.Interface),
-		Action: e.Do.Action.String(), Class: e.Class, Rule: clean(e.Rule), Detail: clean(e.Detail),
+		Action: e.Do.Action.String(), Class: e.Class, Rule: ruleName(e), Detail: clean(e.Detail),
 		Limit: e.Limit, Text: peer(e.Text), NotForwarded: e.NotForwarded, Reason: m.reason, Message: m.text,
 	}
 	if e.Limit > 0 || e.Value > 0 { // 0 is a value where there is a bound
@@ -64,6 +65,11 @@ func (f *Formatter) object(e *engine.Event, m message, wall time.Time) string {
 			o.Offset = &e.Offset
 		}
 	case engine.EventBuilt, engine.EventTLSStarted:
+	case engine.EventSpoofed:
+		o.Interface = f.ifname(e.Interface)
+		fallthrough
+	case engine.EventDuplicateSYN, engine.EventUrgentCleared, engine.EventExceedsMSS:
+		o.Side = side(e.Side)
 	default:
 		o.Side, o.Offset = side(e.Side), &e.Offset
 	}

@@ -101,11 +101,11 @@ func TestReport(t *testing.T) {
 // TestSum: every field is added, slices of different length too, and nothing
 // that was summed is written to.
 func TestSum(t *testing.T) {
-	a := engine.Counters{Packets: 1, Matches: []uint64{1}, Parameters: []uint64{4, 5}}
-	b := engine.Counters{Packets: 2, EventsLost: 9, Matches: []uint64{10, 20}}
-	a.Drops[engine.ReasonEnded], b.Drops[engine.ReasonEnded] = 3, 4
-	want := engine.Counters{Packets: 3, EventsLost: 9, Matches: []uint64{11, 20}, Parameters: []uint64{4, 5}}
-	want.Drops[engine.ReasonEnded] = 7
+	a := engine.Counters{Packets: 1, Early: 5, Conflicts: 6, Matches: []uint64{1}, Parameters: []uint64{4, 5}}
+	b := engine.Counters{Packets: 2, Conflicts: 10, UrgentCleared: 7, WindowLowered: 8, EventsLost: 9, Matches: []uint64{10, 20}}
+	a.Drops[engine.ReasonEnded], b.Drops[engine.ReasonEnded], b.Drops[engine.ReasonExceedsMSS] = 3, 4, 1
+	want := engine.Counters{Packets: 3, Early: 5, Conflicts: 16, UrgentCleared: 7, WindowLowered: 8, EventsLost: 9, Matches: []uint64{11, 20}, Parameters: []uint64{4, 5}}
+	want.Drops[engine.ReasonEnded], want.Drops[engine.ReasonExceedsMSS] = 7, 1
 	if diff := cmp.Diff(want, Sum(a, b)); diff != "" {
 		t.Error(diff)
 	}

@@ -23,7 +23,9 @@ func Summary(e *engine.Event) string {
 	if e.Limit > 0 {
 		parts = append(parts, comparison(e))
 	}
-	parts = append(parts, "offset "+strconv.FormatUint(e.Offset, 10))
+	if !isNormaliser(e.Kind) {
+		parts = append(parts, "offset "+strconv.FormatUint(e.Offset, 10))
+	}
 	if do := e.Do.String(); do != "" {
 		parts = append(parts, do)
 	}
@@ -47,7 +49,18 @@ func RuleLine(e *engine.Event) string {
 	case engine.EventNotice:
 		return "notice"
 	}
-	return clean(e.Rule)
+	return ruleName(e)
+}
+
+// ruleName is the rule that the event names, or the one that its kind stands for.
+func ruleName(e *engine.Event) string {
+	switch {
+	case e.Rule != "":
+		return clean(e.Rule)
+	case e.Kind == engine.EventRetransmission:
+		return "check-retransmission"
+	}
+	return normaliser[e.Kind].rule
 }
 
 // saying is what an event tells beyond its rule and numbers.
@@ -59,6 +72,9 @@ func saying(e *engine.Event) string {
 		return "a pipe in a mail address"
 	case engine.EventTLSStarted:
 		return "the rest is not read"
+	}
+	if e.Detail == "" {
+		return normaliser[e.Kind].saying
 	}
 	return clean(e.Detail)
 }

@@ -21,15 +21,19 @@ type message struct {
 }
 
 // messages returns what is to be said of e. A teardown by the inspection is two
-// messages, because parsers that know nothing of 108004 know 507003. A finding
-// is said if its action says `log`; the engine says so itself where no rule of
-// the operator's decides.
+// messages, because parsers that know nothing of 108004 know 507003. What the TCP
+// normaliser does to a packet is always said, as on an ASA. A finding is said if
+// its action says `log`; the engine says so itself where no rule of the
+// operator's decides.
 func (f *Formatter) messages(e *engine.Event) []message {
 	switch e.Kind {
 	case engine.EventBuilt:
 		return []message{{302013, 6, "built", f.built(e), ""}}
 	case engine.EventTeardown:
 		return f.teardown(e)
+	}
+	if isNormaliser(e.Kind) {
+		return []message{f.normalised(e)}
 	}
 	if !e.Do.Log {
 		return nil
@@ -54,6 +58,8 @@ func (f *Formatter) messages(e *engine.Event) []message {
 		return f.finding(e, "notice", "ESMTP Parameter")
 	case engine.EventUndecided:
 		return f.finding(e, "undecided", "ESMTP Parameter")
+	case engine.EventRetransmission:
+		return f.finding(e, "retransmission", "ESMTP Parameter")
 	}
 	return nil
 }
@@ -72,6 +78,8 @@ func further(e *engine.Event) string {
 		return descriptive(e, "notice")
 	case engine.EventUndecided:
 		return descriptive(e, "undecided")
+	case engine.EventRetransmission:
+		return descriptive(e, "check-retransmission")
 	}
 	return ""
 }

@@ -1,6 +1,10 @@
 package nfq
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+
+	"github.com/smtpwall/smtpwall/pkg/engine"
+)
 
 // The netlink messages of nfnetlink_queue, as linux/netlink.h,
 // linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_queue.h have them.
@@ -23,6 +27,11 @@ const (
 	attrOutDev        = 6 // NFQA_IFINDEX_OUTDEV
 	attrPayload       = 10
 	attrCapLen        = 13 // the length before the copy range cut it
+	attrInfo          = 14 // NFQA_SKB_INFO: the flags below
+
+	infoNotReady    = 1 << 0 // NFQA_SKB_CSUMNOTREADY
+	infoMerged      = 1 << 1 // NFQA_SKB_GSO
+	infoNotVerified = 1 << 2 // NFQA_SKB_CSUM_NOTVERIFIED
 
 	verdictDrop   = 0 // NF_DROP
 	verdictAccept = 1 // NF_ACCEPT
@@ -60,9 +69,29 @@ func (m message) refusal() int {
 type packet struct {
 	id, mark, in, out uint32
 	capLen            uint32 // 0: the packet is whole
+	info              uint32 // flags; the kernel leaves them out where none is set
 	payload           []byte
 	hasID             bool
 }
+
+// checksum is what the kernel knows of the packet's TCP checksum. At the hooks up
+// to forward it flags what nobody has verified, and what is not computed yet
+// (linux/net/netfilter/nfnetlink_queue.c, nfqnl_put_packet_info): a packet
+// without a flag has been verified, by the network card or by conntrack
+// (nf_conntrack_checksum=1). The engine may take that for granted: it verifies
+// the others.
+func (p *packet) checksum() engine.Checksum {
+	switch {
+	case p.info&infoNotReady != 0:
+		return engine.ChecksumPartial
+	case p.info&infoNotVerified != 0:
+		return engine.ChecksumUnverified
+	}
+	return engine.ChecksumGood
+}
+
+// merged reports whether the packet holds several of the wire.
+func (p *packet) merged() bool { return p.info&infoMerged != 0 }
 
 // truncated reports whether the kernel copied a part of the packet only;
 // NFQA_CAP_LEN is there only then, or with the same length.
@@ -90,6 +119,8 @@ func parsePacket(body []byte) (p packet) {
 			p.out = word(value)
 		case attrCapLen:
 			p.capLen = word(value)
+		case attrInfo:
+			p.info = word(value)
 		case attrPayload:
 			p.payload = value
 		}

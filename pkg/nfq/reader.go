@@ -28,6 +28,9 @@ func (r reader) first(a nfqueue.Attribute) int {
 	if a.Payload != nil {
 		p.payload = *a.Payload
 	}
+	if a.SkbInfo != nil {
+		p.info = word(*a.SkbInfo)
+	}
 	r.packet(&p)
 	r.loop()
 	return 1
@@ -128,7 +131,7 @@ func (r reader) packet(p *packet) {
 	default:
 		r.count.packets.Add(1)
 		r.marks.put(p.id, p.mark)
-		r.handle(engine.Packet{ID: p.id, In: p.in, Out: p.out, Data: p.payload})
+		r.handle(engine.Packet{ID: p.id, In: p.in, Out: p.out, Checksum: p.checksum(), Merged: p.merged(), Data: p.payload})
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"testing"
 
+	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
 
@@ -252,6 +253,55 @@ func TestVerdict(t *testing.T) {
 	}
 }
 
+// TestPacketInfo: what the kernel's flags become, from the reader's own parser and
+// from go-nfqueue's, which gives the first packet.
+func TestPacketInfo(t *testing.T) {
+	tests := []struct {
+		name     string
+		flags    []byte // the value of NFQA_SKB_INFO; nil: absent
+		checksum engine.Checksum
+		merged   bool
+	}{
+		{"no flag, no attribute: verified", nil, engine.ChecksumGood, false},
+		{"no flag", []byte{0, 0, 0, 0}, engine.ChecksumGood, false},
+		{"not ready", []byte{0, 0, 0, 1}, engine.ChecksumPartial, false},
+		{"GSO", []byte{0, 0, 0, 2}, engine.ChecksumGood, true},
+		{"GSO, not ready", []byte{0, 0, 0, 3}, engine.ChecksumPartial, true},
+		{"not verified", []byte{0, 0, 0, 4}, engine.ChecksumUnverified, false},
+		{"GSO, not verified", []byte{0, 0, 0, 6}, engine.ChecksumUnverified, true},
+		{"a flag that is not known yet", []byte{0, 0, 0, 8}, engine.ChecksumGood, false},
+		{"the other byte order", []byte{7, 0, 0, 0}, engine.ChecksumGood, false},
+	}
+	for _, tt := range tests {
+		data, first, second := []byte("a"), uint32(1), byte(2)
+		want := []engine.Packet{
+			{ID: 1, Checksum: tt.checksum, Merged: tt.merged, Data: data},
+			{ID: 2, Checksum: tt.checksum, Merged: tt.merged, Data: data},
+		}
+		a, attrs := nfqueue.Attribute{PacketID: &first, Payload: &data}, [][]byte{id(second), payload("a")}
+		if tt.flags != nil {
+			a.SkbInfo, attrs = &tt.flags, append(attrs, attribute(attrInfo, tt.flags))
+		}
+		q, k := inMemory(t, Options{Number: 5}.withDefaults())
+		var got []engine.Packet
+		q.handle = func(p engine.Packet) {
+			if got = append(got, p); len(got) == len(want) {
+				close(q.closed) // the reader ends with what it reads next
+			}
+		}
+		close(q.running)
+		for _, b := range [][]byte{datagram(attrs...), datagram(id(3))} {
+			if _, err := unix.Write(k.fd, b); err != nil {
+				t.Fatal(err)
+			}
+		}
+		reader{q}.first(a)
+		if diff := cmp.Diff(want, got); diff != "" {
+			t.Errorf("%s:\n%s", tt.name, diff)
+		}
+	}
+}
+
 // A socket that only fails ends the reader with an error.
 func TestBrokenSocket(t *testing.T) {
 	for _, c := range []struct {
@@ -311,6 +361,7 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 // the loop from going on.
 func FuzzDatagram(f *testing.F) {
 	f.Add(datagram(id(1), mark(7), payload("abc"), capLen(3)))
+	f.Add(datagram(id(1), attribute(attrInfo, []byte{0, 0, 0, 3}), payload("abc")))
 	f.Add(netlinkMessage(typeError, []byte{1, 2, 3, 4}))
 	f.Add(datagram(attribute(attrPayload, nil))[:20])
 	f.Fuzz(func(t *testing.T, b []byte) {

@@ -7,8 +7,8 @@ import (
 )
 
 // maxClasses is the ASA's bound on class maps, the one that each match line
-// implies included (asa.md 1.5). Maps, of which an ASA has no stated number,
-// have the same bound, so that comparing each with each stays quick.
+// implies included (asa.md 1.5). Maps and tcp-maps, of which an ASA has no stated
+// number, have the same bound, so that comparing each with each stays quick.
 const maxClasses = 255
 
 // maxRegexes bounds the regexes: each may be tried on every sender.
@@ -27,11 +27,15 @@ func (p *parser) check() {
 	p.checkService()
 }
 
-// checkSize reports the first class map, match line, map or regex that is too
-// many.
+// checkSize reports the first class map, match line, map, tcp-map or regex that
+// is too many.
 func (p *parser) checkSize() bool {
 	if len(p.regexes) > maxRegexes {
 		p.report(p.regexes[maxRegexes].name, "too many regexes", fmt.Sprintf("%d at most; one can hold several with | between them", maxRegexes), "")
+		return false
+	}
+	if len(p.tcpMaps) > maxClasses {
+		p.report(p.tcpMaps[maxClasses].name, "too many tcp-maps", fmt.Sprintf("%d at most", maxClasses), "")
 		return false
 	}
 	classes := make([]word, 0, maxClasses)
@@ -137,6 +141,9 @@ func (p *parser) checkUses() {
 		if name := u.mapName.text; name != "" && name != DefaultMapName && p.mapNamed(name) == nil {
 			p.report(u.mapName, "no such policy-map type inspect esmtp", "", nearest(name, p.mapNames()))
 		}
+		if name := u.tcpMap.text; name != "" && p.tcpMap(name) == nil {
+			p.report(u.tcpMap, "no such tcp-map", "", nearest(name, p.tcpMapNames()))
+		}
 	}
 	for _, c := range p.classes {
 		if c.name.text != "" && !used[c.name.text] {
@@ -218,18 +225,30 @@ func (p *parser) config() *Config {
 	for _, m := range p.maps {
 		c.Maps = append(c.Maps, m.Map)
 	}
+	for _, t := range p.tcpMaps {
+		c.TCPMaps = append(c.TCPMaps, t.TCPMap)
+	}
 	patterns := p.patterns()
 	for _, m := range c.Maps {
 		m.patterns = patterns
 		m.index = newIndex(m)
 	}
 	for _, u := range p.uses {
-		name := u.mapName.text
-		if name == "" {
-			name = DefaultMapName
-		}
-		cl := p.class(u.class.text)
-		c.Classes = append(c.Classes, Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name), TCP: DefaultTCPMap()})
+		c.Classes = append(c.Classes, p.newClass(c, u))
 	}
 	return c
+}
+
+// newClass makes a class of a Config that has its maps.
+func (p *parser) newClass(c *Config, u *useLines) Class {
+	name := u.mapName.text
+	if name == "" {
+		name = DefaultMapName
+	}
+	tcp := p.tcpMap(u.tcpMap.text)
+	if tcp == nil {
+		tcp = DefaultTCPMap()
+	}
+	cl := p.class(u.class.text)
+	return Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name), TCP: tcp}
 }

@@ -2,6 +2,7 @@ package policy
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -176,8 +177,14 @@ func TestBounds(t *testing.T) {
 	}
 	full := strings.ReplaceAll(frame(lines), "esmtp m\n", "esmtp "+name+"\n")
 	mustParse(t, full)
+	tcpMaps := ""
+	for i := range 255 {
+		tcpMaps += fmt.Sprintf("tcp-map %d\n", i)
+	}
+	mustParse(t, full+tcpMaps)
 	tests := []struct{ name, text, want string }{
 		{"maps", strings.Repeat("policy-map type inspect esmtp m\n", 256), "f:256:31: m: too many maps; want 255 at most"},
+		{"tcp-maps", strings.Repeat("tcp-map t\n", 256), "f:256:9: t: too many tcp-maps; want 255 at most"},
 		{"classes", strings.Repeat("class-map c\n", 256), "f:256:11: c: too many class maps; want 255 match lines and class maps at most"},
 		{"regex classes", strings.Repeat("class-map type regex match-any c\n", 256), "f:256:32: c: too many class maps; want 255 match lines and class maps at most"},
 		{"regexes", strings.Repeat("regex r x\n", 1001), "f:1001:7: r: too many regexes; want 1000 at most; one can hold several with | between them"},

@@ -5,6 +5,7 @@ import (
 	"math/rand"
 	"regexp"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -60,10 +61,28 @@ func generate(r *rand.Rand) *Config {
 	for i := range 1 + r.Intn(3) {
 		c.Maps = append(c.Maps, generateMap(r, fmt.Sprint("map", i), names))
 	}
+	tcp := []*TCPMap{DefaultTCPMap()}
+	for i := range r.Intn(4) {
+		c.TCPMaps = append(c.TCPMaps, generateTCPMap(r, fmt.Sprint("tcp", i)))
+	}
+	tcp = append(tcp, c.TCPMaps...)
 	for i := range uint16(1 + r.Intn(3)) {
-		c.Classes = append(c.Classes, Class{fmt.Sprint("queues", i), one(r, "", "class"), i * 10, i*10 + uint16(r.Intn(10)), one(r, c.Maps...), DefaultTCPMap()})
+		c.Classes = append(c.Classes, Class{fmt.Sprint("queues", i), one(r, "", "class"), i * 10, i*10 + uint16(r.Intn(10)), one(r, c.Maps...), one(r, tcp...)})
 	}
 	return c
+}
+
+// generateTCPMap makes a tcp-map.
+func generateTCPMap(r *rand.Rand, name string) *TCPMap {
+	flag := func() bool { return r.Intn(2) == 0 }
+	t := DefaultTCPMap()
+	t.Name = name
+	if flag() {
+		t.QueueLimit, t.QueueTimeout = uint64(r.Intn(maxQueueLimit+1)), time.Duration(1+r.Intn(maxQueueTimeout))*time.Second
+	}
+	t.CheckRetransmission, t.ChecksumVerification, t.DropOverMSS = flag(), flag(), flag()
+	t.AllowUrgent, t.ReservedBits, t.NoTTLProtection = flag(), ReservedBits(r.Intn(3)), flag()
+	return t
 }
 
 // generateMap makes a map.

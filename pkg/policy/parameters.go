@@ -17,12 +17,15 @@ func (p *parser) newMapLines(name word) {
 // lastMap is the map whose lines are being read.
 func (p *parser) lastMap() *mapLines { return p.maps[len(p.maps)-1] }
 
-// keyInMap is the key, for once, of a line of the map being read, and where the
-// line stands.
+// keyInMap is the key, for once, of a line of the map or tcp-map being read, and
+// where the line stands.
 func (p *parser) keyInMap(l *line, what string) (string, word) {
 	at := l.words[0]
 	if l.no {
 		at.text = "no " + what
+	}
+	if p.ctx == inTCPMap {
+		return fmt.Sprintf("tcp-map %d %s", len(p.tcpMaps), what), at
 	}
 	return fmt.Sprintf("map %d %s", len(p.maps), what), at
 }

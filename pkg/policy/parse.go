@@ -22,7 +22,8 @@ const (
 	inClassMap
 	inRegexClass // class-map type regex
 	inPolicyMap
-	inClass        // of inPolicyMap
+	inClass // of inPolicyMap
+	inTCPMap
 	inInspectClass // class in an inMap: not read, reported already
 	inUnread       // likewise
 )
@@ -40,6 +41,7 @@ var headings = [...]string{
 	inRegexClass: "class-map type regex",
 	inPolicyMap:  "policy-map",
 	inClass:      "class",
+	inTCPMap:     "tcp-map",
 }
 
 // command is a first word of lines in one context.
@@ -56,7 +58,8 @@ type form uint8
 // The forms.
 const (
 	plain   form = iota // COMMAND
-	either              // COMMAND and no COMMAND; the latter is the parameter's default
+	either              // COMMAND and no COMMAND; the latter is what holds without the line
+	both                // COMMAND and no COMMAND; read tells them apart by line.no
 	refused             // not at all: read reports why
 )
 
@@ -65,10 +68,10 @@ const (
 var commands = []command{
 	{atTop, "interface", plain, (*parser).readInterface},
 	{atTop, "regex", plain, (*parser).readRegex},
+	{atTop, "tcp-map", plain, (*parser).readTCPMap},
 	{atTop, "policy-map", plain, (*parser).readPolicyMap},
 	{atTop, "class-map", plain, (*parser).readClassMap},
 	{atTop, "service-policy", plain, (*parser).readServicePolicy},
-	{atTop, "tcp-map", refused, (*parser).refuse},
 	{atTop, "access-list", refused, (*parser).refuse},
 	{inInterface, "nameif", plain, (*parser).readNameif},
 	{inMap, "description", plain, (*parser).readMapDescription},
@@ -99,7 +102,20 @@ var commands = []command{
 	{inPolicyMap, "class", plain, (*parser).readClass},
 	{inPolicyMap, "description", plain, (*parser).readPolicyDescription},
 	{inClass, "inspect", plain, (*parser).readInspect},
-	{inClass, "set", refused, (*parser).refuse},
+	{inClass, "set", plain, (*parser).readSet},
+	{inTCPMap, "queue-limit", either, (*parser).readQueueLimit},
+	{inTCPMap, "check-retransmission", either, (*parser).readCheckRetransmission},
+	{inTCPMap, "checksum-verification", either, (*parser).readChecksumVerification},
+	{inTCPMap, "exceed-mss", either, (*parser).readExceedMSS},
+	{inTCPMap, "urgent-flag", either, (*parser).readUrgentFlag},
+	{inTCPMap, "reserved-bits", either, (*parser).readReservedBits},
+	{inTCPMap, "ttl-evasion-protection", both, (*parser).readTTLProtection},
+	{inTCPMap, "invalid-ack", either, (*parser).readFixed},
+	{inTCPMap, "seq-past-window", either, (*parser).readFixed},
+	{inTCPMap, "syn-data", either, (*parser).readFixed},
+	{inTCPMap, "synack-data", either, (*parser).readFixed},
+	{inTCPMap, "window-variation", either, (*parser).readFixed},
+	{inTCPMap, "tcp-options", refused, (*parser).refuseTCPOptions},
 }
 
 // parser reads a file line by line. What it has read so far may be wrong: a
@@ -116,6 +132,7 @@ type parser struct {
 	maps         []*mapLines
 	classes      []*classLines
 	uses         []*useLines
+	tcpMaps      []*tcpMapLines
 	policyMap    word   // its name; no text: none yet
 	description  string // of the policy map
 	service      word   // the policy map that service-policy names
@@ -157,6 +174,13 @@ type useLines struct {
 	class   word
 	inspect word // the word inspect; no text: none yet
 	mapName word // no text: the default map
+	tcpMap  word // no text: DefaultTCPMap
+}
+
+// tcpMapLines is a `tcp-map` and where its name stands.
+type tcpMapLines struct {
+	*TCPMap
+	name word
 }
 
 // newParser returns a parser for the file of that name.
@@ -234,7 +258,7 @@ func (p *parser) find(w word) *command {
 // run reads a line of a known command. What the `no` form of a parameter says is
 // what a new map has.
 func (p *parser) run(c *command, first word, l *line) {
-	if l.no && c.takes != either {
+	if l.no && c.takes != either && c.takes != both {
 		p.report(l.words[0], "a policy file says what holds, it takes nothing back", "the "+c.word+" line left out", "")
 		return
 	}
@@ -242,7 +266,7 @@ func (p *parser) run(c *command, first word, l *line) {
 	if c.takes == refused && c.in == atTop {
 		p.ctx = inUnread
 	}
-	if !l.no {
+	if !l.no || c.takes == both {
 		c.read(p, l)
 	} else if l.end() {
 		p.onceInMap(l, c.word)

@@ -151,7 +151,7 @@ type Class struct {
 	Description string
 	First, Last uint16 // queues, both included
 	Map         *Map
-	TCP         *TCPMap // set connection advanced-options; never nil
+	TCP         *TCPMap // set connection advanced-options, or DefaultTCPMap; Parse leaves none nil
 }
 
 // Config is a whole policy file. Several engines may read one at a time; nobody
@@ -161,6 +161,7 @@ type Config struct {
 	Regexes       []Regex           // in the order of the file
 	RegexClasses  []RegexClass      // in the order of the file
 	Maps          []*Map            // in the order of the file; DefaultMapName is always among them
+	TCPMaps       []*TCPMap         // in the order of the file
 	Classes       []Class           // in the order of the policy map; their queues do not overlap
 	PolicyMap     string            // the layer 3/4 policy map: global_policy
 	Description   string            // of PolicyMap

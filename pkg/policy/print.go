@@ -78,6 +78,9 @@ func (c *Config) String() string {
 	for _, m := range c.Maps {
 		b.WriteString(m.String())
 	}
+	for _, t := range c.TCPMaps {
+		b.WriteString(t.String())
+	}
 	for _, cl := range c.Classes {
 		queues := strconv.Itoa(int(cl.First))
 		if cl.Last != cl.First {
@@ -88,6 +91,9 @@ func (c *Config) String() string {
 	fmt.Fprintf(&b, "policy-map %s\n%s", c.PolicyMap, described(c.Description))
 	for _, cl := range c.Classes {
 		fmt.Fprintf(&b, " class %s\n  inspect esmtp %s\n", cl.Name, cl.Map.Name)
+		if cl.TCP != nil && cl.TCP.Name != "" {
+			fmt.Fprintf(&b, "  set connection advanced-options %s\n", cl.TCP.Name)
+		}
 	}
 	fmt.Fprintf(&b, "service-policy %s %s\n", c.PolicyMap, c.ServicePolicy)
 	return b.String()

@@ -20,6 +20,11 @@ func (c *Config) Warnings() (all []string) {
 			all = append(all, "map "+m.Name+": "+text)
 		}
 	}
+	for _, t := range c.TCPMaps {
+		for _, text := range c.warnTCPMap(t) {
+			all = append(all, "tcp-map "+t.Name+": "+text)
+		}
+	}
 	return append(all, c.warnUnused()...)
 }
 
@@ -122,6 +127,20 @@ func (m *Map) masksKeyword(k smtp.Keyword) bool {
 	return slices.ContainsFunc(m.Matches, func(match Match) bool {
 		return match.Criterion == EHLOReplyParameter && match.Do.Action == Mask && match.hasKeyword(m, k)
 	})
+}
+
+// warnTCPMap is about a tcp-map.
+func (c *Config) warnTCPMap(t *TCPMap) (texts []string) {
+	if !slices.ContainsFunc(c.Classes, func(cl Class) bool { return cl.TCP == t }) {
+		return []string{"no class uses it; write set connection advanced-options " + t.Name + " below one, or no such tcp-map"}
+	}
+	if t.AllowUrgent {
+		texts = append(texts, "urgent-flag allow makes end hosts leave an octet out that was inspected: a server may read other commands than were judged; write urgent-flag clear")
+	}
+	if t.NoTTLProtection {
+		texts = append(texts, "no ttl-evasion-protection changes nothing: octets that were forwarded once are the ones that a later packet gets too, whatever became of the first; write no such line")
+	}
+	return texts
 }
 
 // warnUnused is about regexes that decide on nothing, often a line forgotten.

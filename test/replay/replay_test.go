@@ -228,7 +228,7 @@ func replay(name string, pcap io.Reader, cfg *policy.Config, ports []uint16) (*o
 	if err != nil {
 		return nil, err
 	}
-	eng := engine.New(engine.Options{Map: cfg.Classes[0].Map, FirstConn: 1})
+	eng := engine.New(engine.Options{Map: cfg.Classes[0].Map, TCP: cfg.Classes[0].TCP, FirstConn: 1})
 	w := &watcher{Engine: eng, came: map[uint32][]byte{}}
 	run := capture.NewReplay(w)
 	run.Ports = ports

@@ -35,7 +35,7 @@ type player struct {
 var started = time.Date(2026, time.November, 23, 13, 0, 0, 0, time.UTC)
 
 func newPlayer(cfg *policy.Config) *player {
-	p := &player{eng: engine.New(engine.Options{Map: cfg.Classes[0].Map}), frame: capture.Frame{Link: capture.Raw}}
+	p := &player{eng: engine.New(engine.Options{Map: cfg.Classes[0].Map, TCP: cfg.Classes[0].TCP}), frame: capture.Frame{Link: capture.Raw}}
 	p.network = network{ports: casePorts, conns: map[flow.Key]*ends{}}
 	p.out = capture.NewWriter(&p.pcap)
 	return p
