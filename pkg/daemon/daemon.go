@@ -99,6 +99,7 @@ func New(opt Options) *Daemon {
 	}
 	for i, in := range opt.Inspect {
 		in.Engine.FirstConn, in.Engine.ConnStep = uint64(i+1), uint64(len(opt.Inspect))
+		in.Engine.Limits = in.Engine.Limits.Share(len(opt.Inspect))
 		d.shards = append(d.shards, newShard(d, in, func(o engine.Options) inspector { return engine.New(o) }))
 	}
 	return d

@@ -101,10 +101,10 @@ type Limits struct {
 	Flows         int // sessions in the table
 	HeldPerFlow   int // packets held per session
 	Held          int // packets held in all
-	HeldOctets    int // octets of the packets held in all
+	HeldOctets    int // octets of the packets held in all; of several engines together, see Share
 	LedgerPerFlow int // bytes kept for retransmission, client to server
 	LedgerServer  int // bytes kept for retransmission, server to client
-	Ledger        int // bytes kept for retransmission in all
+	Ledger        int // bytes kept for retransmission in all; of several engines together, see Share
 	Events        int // events waiting to be taken
 }
 

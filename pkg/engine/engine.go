@@ -167,6 +167,15 @@ func (l Limits) withDefaults() Limits {
 	return l
 }
 
+// Share returns the limits of one of n engines in a program, with the defaults
+// filled in: memory in octets is the program's, the rest is each engine's.
+func (l Limits) Share(n int) Limits {
+	l = l.withDefaults()
+	l.Ledger /= n
+	l.HeldOctets /= n
+	return l
+}
+
 // begin starts a call: packet time never runs backwards.
 func (e *Engine) begin(now time.Duration) {
 	e.now = max(e.now, now)

@@ -28,10 +28,17 @@ type wireTest struct {
 	id     uint32
 	wait   map[uint32]flow.Dir // packets without a decision
 	got    [2]receiver         // what each direction's receiver has
+	growth []grown             // how it came to it
 	events []Event
 	drops  []Reason
 	marks  Mark
 	rsts   int
+}
+
+// grown is what a receiver could read at once.
+type grown struct {
+	dir  flow.Dir
+	text string
 }
 
 // receiver is the simplest TCP receiver: octets by position.
@@ -172,10 +179,18 @@ func (w *wireTest) deliver(dir flow.Dir, d *Decision) {
 		w.rsts++
 		return
 	}
+	if tcp[13]&2 != 0 {
+		return // no octets on a SYN
+	}
 	if d.Mark&MarkReset != 0 {
 		return
 	}
-	w.got[dir].take(binary.BigEndian.Uint32(tcp[4:]), tcp[int(tcp[12]>>4)*4:])
+	r := &w.got[dir]
+	n := len(r.bytes)
+	r.take(binary.BigEndian.Uint32(tcp[4:]), tcp[int(tcp[12]>>4)*4:])
+	if len(r.bytes) > n {
+		w.growth = append(w.growth, grown{dir, string(r.bytes[n:])})
+	}
 }
 
 // at is the segment of dir with payload s at position pos of its stream; it

@@ -236,3 +236,13 @@ func TestToldOnce(t *testing.T) {
 	}
 	w.done()
 }
+
+// Four queues keep as many octets as one, and as many sessions and packets each.
+func TestLimitsShared(t *testing.T) {
+	got := Limits{Flows: 7}.Share(4)
+	want := DefaultLimits
+	want.Flows, want.Ledger, want.HeldOctets = 7, 64<<20, 16<<20
+	if got != want {
+		t.Errorf("%+v, want %+v", got, want)
+	}
+}
