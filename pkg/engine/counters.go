@@ -61,6 +61,7 @@ type Counters struct {
 	EndedByDrop uint64 // connections ended by drop-connection
 	EndedByRST  uint64 // connections ended by reset
 	Offloaded   uint64 // connections handed to the kernel
+	Evicted     uint64 // half-open connections that gave their place in a full table to a new one
 
 	Early         uint64 // message packets forwarded before the ones that were missing before them
 	Conflicts     uint64 // packets whose octets differed from those forwarded before, and were overwritten

@@ -117,6 +117,9 @@ func (d *decoder) decode6(data []byte) (segment []byte, ok bool) {
 		return nil, false
 	}
 	d.setAddrs(data[8:24], data[24:40])
+	if d.src.Addr().Is4In6() || d.dst.Addr().Is4In6() {
+		return nil, false // never on a wire (RFC 4038 section 3), and the key of an IPv4 connection
+	}
 	d.net = ip.NetworkFlow()
 	next, payload := ip.NextHeader, data[40:]
 	for range maxExtensions {

@@ -109,7 +109,7 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 		// conntrack may mean an earlier connection of the same addresses.
 		e.table.SetTimer(en, flow.Greeting, e.now)
 	default:
-		e.teardown(s, TeardownTimeout, smtp.Client)
+		e.teardown(en, TeardownTimeout, smtp.Client)
 		e.remove(en)
 	}
 	return e.out

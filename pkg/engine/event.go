@@ -10,7 +10,7 @@ import (
 // fact gives an event about a fact of the session that is being fed, and returns
 // it.
 func (e *Engine) fact(f smtp.Fact, ev Event) Event {
-	ev.Conn = e.feed.entry.Value.conn
+	ev.Conn = connOf(e.feed.entry)
 	ev.Side, ev.Offset, ev.Limit, ev.Value = f.Side, f.Offset, f.Limit, f.Value
 	ev.Text = string(withoutSecret(f.Text))
 	e.emit(ev)
@@ -37,7 +37,8 @@ func (e *Engine) notForwarded() {
 }
 
 // teardown tells once why a connection is over.
-func (e *Engine) teardown(s *session, why Teardown, side smtp.Side) {
+func (e *Engine) teardown(en *entry, why Teardown, side smtp.Side) {
+	s := &en.Value
 	if s.torn {
 		return
 	}
@@ -47,7 +48,7 @@ func (e *Engine) teardown(s *session, why Teardown, side smtp.Side) {
 		ev = e.ending
 		ev.Do, ev.Text = policy.Do{}, ""
 	}
-	ev.Kind, ev.Conn, ev.Side, ev.Teardown = EventTeardown, s.conn, side, why
+	ev.Kind, ev.Conn, ev.Side, ev.Teardown = EventTeardown, connOf(en), side, why
 	ev.Duration, ev.Bytes = e.now-s.started, s.bytes
 	e.emit(ev)
 }

@@ -25,7 +25,7 @@ type heldUntil struct {
 // holdPacket keeps a packet until it can be judged. Over the bounds it is
 // dropped: TCP sends it again.
 func (e *Engine) holdPacket(en *entry, dir flow.Dir, p *Packet) {
-	h, c := &en.Value.hold[dir], &e.counters
+	h, c := &en.Value.more().hold[dir], &e.counters
 	if h.Len() >= e.limits.HeldPerFlow || c.HeldNow >= uint64(e.limits.Held) || c.HeldOctets+uint64(len(p.Data)) > uint64(e.limits.HeldOctets) {
 		e.drop(p, ReasonHoldFull)
 		return
@@ -49,7 +49,7 @@ func (e *Engine) unheld(h *held) *Packet {
 
 // takeFirst takes the first held packet of a direction.
 func (e *Engine) takeFirst(s *session, dir flow.Dir) *Packet {
-	h := s.hold[dir].TakeFirst()
+	h := s.held(dir).TakeFirst()
 	return e.unheld(&h)
 }
 
@@ -73,7 +73,7 @@ func (e *Engine) settle(en *entry) {
 // judgeable reports whether the first held packet of dir can be judged now. It
 // leaves that packet decoded.
 func (e *Engine) judgeable(s *session, dir flow.Dir) bool {
-	h, ok := s.hold[dir].First()
+	h, ok := s.held(dir).First()
 	if !ok || s.tcb.Next(dir).Less(h.Seq) || !e.pkt.decode(h.Packet.packet.Data) {
 		return false
 	}
@@ -86,7 +86,7 @@ func (e *Engine) expireHolds() {
 	n := 0
 	for ; n < len(e.holds) && e.holds[n].deadline <= e.now; n++ {
 		u := e.holds[n]
-		u.entry.Value.hold[u.dir].TakeIf(func(h held) bool {
+		u.entry.Value.held(u.dir).TakeIf(func(h held) bool {
 			late := h.packet.ID == u.id && h.since+e.tcp.QueueTimeout <= e.now
 			if late {
 				e.drop(e.unheld(&h), ReasonHoldTimeout)
@@ -102,7 +102,7 @@ func (e *Engine) expireHolds() {
 func (e *Engine) forgetDecided() {
 	waiting := e.holds[:0]
 	for _, u := range e.holds {
-		if u.entry.Value.hold[u.dir].Has(func(h held) bool { return h.packet.ID == u.id }) {
+		if u.entry.Value.held(u.dir).Has(func(h held) bool { return h.packet.ID == u.id }) {
 			waiting = append(waiting, u)
 		}
 	}

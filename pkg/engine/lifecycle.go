@@ -19,7 +19,7 @@ func (e *Engine) replaceable(en *entry) bool {
 	if s.phase == phaseDead {
 		return true
 	}
-	return s.tcb.Embryonic() && e.pkt.src == s.conn.Client.AddrPort && (s.torn || e.pkt.seg.Seq != s.tcb.Acked(flow.Original))
+	return s.tcb.Embryonic() && dirOf(en, e.pkt.src) == flow.Original && (s.torn || e.pkt.seg.Seq != s.tcb.Acked(flow.Original))
 }
 
 // open begins a connection with the SYN p; old is what it replaces.
@@ -33,7 +33,7 @@ func (e *Engine) open(old *entry, k flow.Key, p *Packet) {
 		return
 	}
 	if old != nil {
-		e.teardown(&old.Value, TeardownReplaced, smtp.Client)
+		e.teardown(old, TeardownReplaced, smtp.Client)
 		e.remove(old)
 	}
 	en := e.insert(k, Endpoint{e.pkt.src, p.In}, Endpoint{e.pkt.dst, p.Out})
@@ -69,14 +69,22 @@ func (e *Engine) openProxied(k flow.Key, p *Packet) {
 	e.synAck(en, p)
 }
 
-// insert adds a connection whose first packet passes, nil if the table is full.
+// insert adds a connection whose first packet passes. A full table gives it the
+// place of the half-open connection that has waited longest: a flood of SYNs must
+// shut out neither established connections nor new ones. nil: there is none.
 func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 	en := e.table.Insert(k)
+	if oldest := e.table.HalfOpen(); en == nil && oldest != nil {
+		e.counters.Evicted++
+		e.teardown(oldest, TeardownSYNTimeout, smtp.Client)
+		e.remove(oldest)
+		en = e.table.Insert(k)
+	}
 	if en == nil {
 		return nil
 	}
 	s := &en.Value
-	s.conn = Conn{ID: e.nextConn, Client: client, Server: server}
+	s.id, s.client, s.out = e.nextConn, k.Place(client.AddrPort), server.Interface
 	e.nextConn += e.opt.ConnStep
 	s.started = e.now
 	s.iface[flow.Original] = client.Interface
@@ -84,7 +92,7 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 	delete(e.known, k)
 	e.table.SetTimer(en, flow.Embryonic, e.now)
 	e.counters.Sessions++
-	e.emit(Event{Kind: EventBuilt, Conn: s.conn})
+	e.emit(Event{Kind: EventBuilt, Conn: connOf(en)})
 	return en
 }
 
@@ -95,37 +103,37 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 // new one. It reports whether p has its decision.
 func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	s, seg := &en.Value, &e.pkt.seg
+	again := s.again()
 	const handshake = flow.SYN | flow.ACK | flow.RST | flow.FIN
 	switch {
 	case dir == flow.Original && seg.Flags&handshake == flow.SYN && (s.torn || s.phase == phaseBypass):
-		s.again = &synAgain{*seg, p.In, p.Out}
-	case s.again == nil || dir == flow.Original || seg.Ack != s.again.segment.Seq.Add(1):
+		s.more().again = &synAgain{*seg, p.In, p.Out}
+	case again == nil || dir == flow.Original || seg.Ack != again.segment.Seq.Add(1):
 		return false
 	case seg.Flags&handshake == flow.SYN|flow.ACK:
-		if p.In != 0 && p.In == s.again.in && p.In != s.again.out {
-			e.spoofed(s, dir, p)
+		if p.In != 0 && p.In == again.in && p.In != again.out {
+			e.spoofed(en, dir, p)
 			return true
 		}
-		e.replace(en, p)
+		e.replace(en, p, again)
 		return true
 	case seg.Flags&handshake == flow.RST|flow.ACK && seg.Len == 0:
-		s.again = nil // nobody listens
+		s.extra.again = nil // nobody listens
 	default:
 		return false
 	}
-	e.accept(p, e.normalise(s, dir, p), MarkNone)
+	e.accept(p, e.normalise(en, dir, p), MarkNone)
 	return true
 }
 
 // replace ends the session en and begins the one whose SYN was forwarded and
 // whose SYN-ACK is p.
-func (e *Engine) replace(en *entry, p *Packet) {
-	s, again := &en.Value, en.Value.again
-	k, client := flow.KeyOf(e.pkt.src, e.pkt.dst), Endpoint{s.conn.Client.AddrPort, again.in}
-	e.teardown(s, TeardownReplaced, smtp.Client)
+func (e *Engine) replace(en *entry, p *Packet, again *synAgain) {
+	k, client := en.Key(), Endpoint{e.pkt.dst, again.in}
+	e.teardown(en, TeardownReplaced, smtp.Client)
 	e.remove(en)
 	en = e.insert(k, client, Endpoint{e.pkt.src, again.out})
-	s = &en.Value // there is room: one has just left
+	s := &en.Value // there is room: one has just left
 	s.tcb.Open(&again.segment)
 	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
 	e.synAck(en, p)
@@ -135,10 +143,7 @@ func (e *Engine) replace(en *entry, p *Packet) {
 func (e *Engine) synAck(en *entry, p *Packet) {
 	s := &en.Value
 	s.iface[flow.Reply] = p.In
-	if p.In != 0 {
-		s.conn.Server.Interface = p.In
-	}
-	e.forward(s, flow.Reply, p, flow.InOrder, false)
+	e.forward(en, flow.Reply, p, flow.InOrder, false)
 	s.ledger[flow.Reply].Start(s.tcb.Next(flow.Reply))
 	e.table.SetTimer(en, flow.Greeting, e.now)
 }
@@ -155,7 +160,7 @@ func (e *Engine) establish(en *entry) {
 func (e *Engine) finished(en *entry) {
 	s := &en.Value
 	if s.phase == phaseLive && s.tcb.Closed() && !s.torn {
-		e.teardown(s, TeardownFINs, smtp.Client)
+		e.teardown(en, TeardownFINs, smtp.Client)
 		e.table.SetTimer(en, flow.Closing, e.now)
 	}
 }
@@ -164,10 +169,9 @@ func (e *Engine) finished(en *entry) {
 // being judged for a while: should the receiver have refused it after all,
 // nothing passes unseen.
 func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
-	s := &en.Value
-	e.teardown(s, TeardownReset, smtp.Side(dir))
+	e.teardown(en, TeardownReset, smtp.Side(dir))
 	e.table.SetTimer(en, flow.Closing, e.now)
-	e.accept(p, e.normalise(s, dir, p), MarkNone)
+	e.accept(p, e.normalise(en, dir, p), MarkNone)
 }
 
 // end ends a session with the packet in hand, whose bytes of direction dir were
@@ -178,7 +182,7 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 	e.notForwarded()
 	first := s.phase == phaseLive // else a reply that it was owed has been judged against it, too
 	if e.ending.Do.Action == policy.Reset {
-		e.teardown(s, TeardownAppliance, smtp.Side(dir))
+		e.teardown(en, TeardownAppliance, smtp.Side(dir))
 		if first {
 			e.counters.EndedByRST++
 		}
@@ -188,7 +192,7 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 		e.accept(p, true, MarkNone)
 		return
 	}
-	e.teardown(s, TeardownInspection, smtp.Side(dir))
+	e.teardown(en, TeardownInspection, smtp.Side(dir))
 	if first {
 		e.counters.EndedByDrop++
 	}
@@ -206,13 +210,13 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 func (e *Engine) bury(en *entry) {
 	s := &en.Value
 	e.dropHeld(en, ReasonEnded)
-	s.phase, s.windows = phaseDead, nil
+	s.phase = phaseDead
 	for dir := range s.ledger {
 		s.ledger[dir].Drop(e.pool)
 	}
 	e.table.SetTimer(en, flow.Tombstone, e.now)
 	if !s.refuse[flow.Original] && !s.refuse[flow.Reply] {
-		e.kills = append(e.kills, s.tuple())
+		e.kills = append(e.kills, tuple(en))
 	}
 }
 
@@ -239,13 +243,14 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 }
 
 // refuse answers a packet of a session that was ended.
-func (e *Engine) refuse(s *session, dir flow.Dir, p *Packet) {
+func (e *Engine) refuse(en *entry, dir flow.Dir, p *Packet) {
+	s := &en.Value
 	if !s.refuse[dir] || e.pkt.seg.Flags&flow.RST != 0 {
 		e.drop(p, ReasonEnded)
 		return
 	}
 	e.accept(p, false, MarkReset)
-	e.kills = append(e.kills, s.tuple())
+	e.kills = append(e.kills, tuple(en))
 }
 
 // bypass lets a packet of an unjudged session pass and asks the kernel to take
@@ -256,13 +261,13 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 	e.accept(p, false, MarkOffload)
 	switch {
 	case e.pkt.seg.Flags&flow.RST != 0:
-		e.teardown(s, TeardownReset, smtp.Side(dir))
+		e.teardown(en, TeardownReset, smtp.Side(dir))
 	case e.pkt.seg.Flags&flow.FIN != 0:
 		s.fins[dir] = true
 		if !s.fins[dir.Other()] {
 			return
 		}
-		e.teardown(s, TeardownFINs, smtp.Client)
+		e.teardown(en, TeardownFINs, smtp.Client)
 	default:
 		if e.pkt.seg.Len > 0 && s.torn {
 			s.torn, s.fins = false, [2]bool{}
@@ -276,15 +281,15 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 // startBypass ends the inspection of a session that passes unjudged from here.
 func (e *Engine) startBypass(en *entry) {
 	s := &en.Value
-	s.phase, s.windows = phaseBypass, nil
+	s.phase = phaseBypass
 	e.counters.Offloaded++
 }
 
 // releaseAll forwards the held packets of a session that needs no inspection any
 // more.
 func (e *Engine) releaseAll(en *entry) {
-	for dir := range en.Value.hold {
-		en.Value.hold[dir].TakeIf(func(h held) bool {
+	for dir := flow.Original; dir <= flow.Reply; dir++ {
+		en.Value.held(dir).TakeIf(func(h held) bool {
 			e.accept(e.unheld(&h), false, MarkOffload)
 			return true
 		})
@@ -293,8 +298,8 @@ func (e *Engine) releaseAll(en *entry) {
 
 // dropHeld drops the held packets of a session.
 func (e *Engine) dropHeld(en *entry, why Reason) {
-	for dir := range en.Value.hold {
-		en.Value.hold[dir].TakeIf(func(h held) bool {
+	for dir := flow.Original; dir <= flow.Reply; dir++ {
+		en.Value.held(dir).TakeIf(func(h held) bool {
 			e.drop(e.unheld(&h), why)
 			return true
 		})
@@ -303,15 +308,14 @@ func (e *Engine) dropHeld(en *entry, why Reason) {
 
 // expire handles a time-out.
 func (e *Engine) expire(en *entry) {
-	s := &en.Value
 	switch en.Timer() {
 	case flow.Draining:
 		e.bury(en)
 		return
 	case flow.Embryonic:
-		e.teardown(s, TeardownSYNTimeout, smtp.Client)
+		e.teardown(en, TeardownSYNTimeout, smtp.Client)
 	case flow.Greeting:
-		e.teardown(s, TeardownTimeout, smtp.Client)
+		e.teardown(en, TeardownTimeout, smtp.Client)
 	}
 	e.remove(en)
 }
@@ -323,7 +327,7 @@ func (e *Engine) remove(en *entry) {
 	for dir := range s.ledger {
 		s.ledger[dir].Drop(e.pool)
 	}
-	client, server := s.conn.Client.AddrPort, s.conn.Server.AddrPort
+	client, server := en.Key().Ends(s.client)
 	e.closeAssembler(client, server)
 	e.closeAssembler(server, client)
 	e.table.Delete(en)

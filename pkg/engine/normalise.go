@@ -22,9 +22,9 @@ func (e *Engine) malformed(p *Packet) Reason {
 }
 
 // normalise takes off a packet that passes what end hosts may read in different
-// ways, and reports whether it was changed. s is nil where there is no session
+// ways, and reports whether it was changed. en is nil where there is no session
 // yet.
-func (e *Engine) normalise(s *session, dir flow.Dir, p *Packet) (edited bool) {
+func (e *Engine) normalise(en *entry, dir flow.Dir, p *Packet) (edited bool) {
 	if e.tcp.ReservedBits == policy.ReservedClear {
 		edited = e.pkt.clearReserved(p.Data)
 	}
@@ -32,20 +32,20 @@ func (e *Engine) normalise(s *session, dir flow.Dir, p *Packet) (edited bool) {
 		return edited
 	}
 	e.counters.UrgentCleared++
-	if e.pkt.seg.Flags&flow.URG != 0 && s != nil && s.first(notedUrgent<<dir) {
-		e.emit(Event{Kind: EventUrgentCleared, Conn: s.conn, Side: smtp.Side(dir), Do: maskAndLog})
+	if e.pkt.seg.Flags&flow.URG != 0 && en != nil && en.Value.first(notedUrgent<<dir) {
+		e.emit(Event{Kind: EventUrgentCleared, Conn: connOf(en), Side: smtp.Side(dir), Do: maskAndLog})
 	}
 	return true
 }
 
 // exceedsMSS drops a packet that holds more than its receiver takes in one
 // segment, and reports whether it did.
-func (e *Engine) exceedsMSS(s *session, dir flow.Dir, p *Packet) bool {
-	mss := s.tcb.MSS(dir)
+func (e *Engine) exceedsMSS(en *entry, dir flow.Dir, p *Packet) bool {
+	mss := en.Value.tcb.MSS(dir)
 	if !e.tcp.DropOverMSS || p.Merged || e.pkt.seg.Len <= mss {
 		return false
 	}
-	e.emit(Event{Kind: EventExceedsMSS, Conn: s.conn, Side: smtp.Side(dir), Do: logOnly, Limit: uint64(mss), Value: uint64(e.pkt.seg.Len)})
+	e.emit(Event{Kind: EventExceedsMSS, Conn: connOf(en), Side: smtp.Side(dir), Do: logOnly, Limit: uint64(mss), Value: uint64(e.pkt.seg.Len)})
 	e.drop(p, ReasonExceedsMSS)
 	return true
 }
@@ -64,14 +64,15 @@ func (e *Engine) lowerWindow(s *session, p *Packet) bool {
 
 // overwrite puts what was forwarded before over the payload of p, and reports
 // whether that changed it.
-func (e *Engine) overwrite(s *session, dir flow.Dir, p *Packet) bool {
+func (e *Engine) overwrite(en *entry, dir flow.Dir, p *Packet) bool {
+	s := &en.Value
 	changed, conflict := s.ledger[dir].Overwrite(e.pkt.seg.Seq, p.Data[e.pkt.payload:])
 	if !conflict {
 		return changed
 	}
 	e.counters.Conflicts++
 	if e.tcp.CheckRetransmission {
-		e.emit(Event{Kind: EventRetransmission, Conn: s.conn, Side: smtp.Side(dir), Rule: "check-retransmission", Do: logOnly,
+		e.emit(Event{Kind: EventRetransmission, Conn: connOf(en), Side: smtp.Side(dir), Rule: "check-retransmission", Do: logOnly,
 			Detail: "TCP bad retransmission, replaced by what was forwarded first", Offset: s.offset(dir, e.pkt.seg.Seq)})
 	}
 	return changed

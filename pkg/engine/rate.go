@@ -34,11 +34,12 @@ func (s *session) exceeds(line int, rate uint64, now time.Duration) bool {
 // window returns the window of a match line, empty if it matches for the first
 // time. A session has few: one for each line with a rate-limit that matched.
 func (s *session) window(line int) *window {
-	for i := range s.windows {
-		if s.windows[i].line == line {
-			return &s.windows[i]
+	x := s.more()
+	for i := range x.windows {
+		if x.windows[i].line == line {
+			return &x.windows[i]
 		}
 	}
-	s.windows = append(s.windows, window{line: line})
-	return &s.windows[len(s.windows)-1]
+	x.windows = append(x.windows, window{line: line})
+	return &x.windows[len(x.windows)-1]
 }

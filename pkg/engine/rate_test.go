@@ -85,7 +85,7 @@ func TestRateBruteForce(t *testing.T) {
 // rate per line, and lines do not count for each other.
 func TestRateMemory(t *testing.T) {
 	var s session
-	if s.windows != nil {
+	if s.extra != nil {
 		t.Error("memory without a match")
 	}
 	for i := range 5 {
@@ -98,7 +98,7 @@ func TestRateMemory(t *testing.T) {
 	for i := range 5000 {
 		s.exceeds(9, 1<<40, time.Duration(i))
 	}
-	if n := len(s.windows[2].times); n != policy.MaxRate {
+	if n := len(s.extra.windows[2].times); n != policy.MaxRate {
 		t.Errorf("%d times kept, want %d", n, policy.MaxRate)
 	}
 	if n := testing.AllocsPerRun(100, func() { s.exceeds(0, 5, time.Hour) }); n != 0 {

@@ -19,10 +19,7 @@ type feeding struct {
 // session decides on a packet of a known connection.
 func (e *Engine) session(en *entry, p *Packet) {
 	s := &en.Value
-	dir := flow.Original
-	if e.pkt.src != s.conn.Client.AddrPort {
-		dir = flow.Reply
-	}
+	dir := dirOf(en, e.pkt.src)
 	switch {
 	case e.pkt.seg.Flags&flow.SYN != 0 && e.pkt.seg.Len > 0:
 		e.drop(p, ReasonSYNPayload)
@@ -30,7 +27,7 @@ func (e *Engine) session(en *entry, p *Packet) {
 	case e.opensAgain(en, dir, p):
 		return
 	case s.spoofed(dir, p.In):
-		e.spoofed(s, dir, p)
+		e.spoofed(en, dir, p)
 		return
 	}
 	s.tcb.Translate(dir, &e.pkt.seg)
@@ -41,16 +38,16 @@ func (e *Engine) session(en *entry, p *Packet) {
 	case phaseDraining:
 		e.draining(en, dir, p)
 	case phaseDead:
-		e.refuse(s, dir, p)
+		e.refuse(en, dir, p)
 	case phaseBypass:
 		e.bypass(en, dir, p)
 	}
 }
 
 // spoofed drops a packet of one side that came in where the other's do.
-func (e *Engine) spoofed(s *session, dir flow.Dir, p *Packet) {
-	if s.first(notedSpoofed << dir) {
-		e.emit(Event{Kind: EventSpoofed, Conn: s.conn, Side: smtp.Side(dir), Interface: p.In, Do: dropAndLog})
+func (e *Engine) spoofed(en *entry, dir flow.Dir, p *Packet) {
+	if en.Value.first(notedSpoofed << dir) {
+		e.emit(Event{Kind: EventSpoofed, Conn: connOf(en), Side: smtp.Side(dir), Interface: p.In, Do: dropAndLog})
 	}
 	e.drop(p, ReasonSpoofed)
 }
@@ -69,7 +66,7 @@ var refusals = map[flow.Verdict]Reason{
 // live judges a packet of a session.
 func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
-	if e.exceedsMSS(s, dir, p) {
+	if e.exceedsMSS(en, dir, p) {
 		return
 	}
 	switch v := s.tcb.Check(dir, &e.pkt.seg); v {
@@ -83,7 +80,7 @@ func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 		e.closes(en, dir, p)
 	default:
 		if v == flow.Duplicate && s.first(notedDuplicate) {
-			e.emit(Event{Kind: EventDuplicateSYN, Conn: s.conn, Side: smtp.Side(dir), Do: dropAndLog})
+			e.emit(Event{Kind: EventDuplicateSYN, Conn: connOf(en), Side: smtp.Side(dir), Do: dropAndLog})
 		}
 		e.drop(p, refusals[v])
 	}
@@ -97,7 +94,7 @@ func (e *Engine) old(en *entry, dir flow.Dir, p *Packet) {
 		e.drop(p, ReasonLedgerFull)
 		return
 	}
-	e.forward(s, dir, p, flow.Old, e.overwrite(s, dir, p))
+	e.forward(en, dir, p, flow.Old, e.overwrite(en, dir, p))
 }
 
 // forgotten reports whether the segment repeats octets that its receiver may
@@ -122,7 +119,7 @@ func (e *Engine) ahead(en *entry, dir flow.Dir, p *Packet) {
 		e.holdPacket(en, dir, p)
 		return
 	}
-	edited := e.overwrite(s, dir, p)
+	edited := e.overwrite(en, dir, p)
 	payload := p.Data[e.pkt.payload:]
 	repeats := seq.Add(n).LessEq(l.Reach(seq))
 	switch {
@@ -137,7 +134,7 @@ func (e *Engine) ahead(en *entry, dir flow.Dir, p *Packet) {
 		e.holdPacket(en, dir, p)
 		return
 	}
-	e.forward(s, dir, p, flow.Ahead, edited)
+	e.forward(en, dir, p, flow.Ahead, edited)
 }
 
 // inOrder judges the segment that comes next, together with the octets behind it
@@ -164,7 +161,7 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 		e.drop(p, why)
 		return
 	}
-	edited := e.overwrite(s, dir, p)
+	edited := e.overwrite(en, dir, p)
 	owed := s.dialogue.Owed()
 	reach := l.Reach(end)
 	fed := e.feedAssembler(en, dir, skip)
@@ -180,7 +177,7 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 		e.establish(en)
 	}
 	s.bytes += uint64(len(fresh))
-	e.forward(s, dir, p, flow.InOrder, edited || fed.edited)
+	e.forward(en, dir, p, flow.InOrder, edited || fed.edited)
 	s.bytes += uint64(reach.Sub(end))
 	s.tcb.Reach(dir, reach)
 	e.finished(en)
@@ -278,7 +275,8 @@ func (e *Engine) tooLate(seq wire.Seq) {
 }
 
 // forward lets a packet of a session pass.
-func (e *Engine) forward(s *session, dir flow.Dir, p *Packet, v flow.Verdict, edited bool) {
+func (e *Engine) forward(en *entry, dir flow.Dir, p *Packet, v flow.Verdict, edited bool) {
+	s := &en.Value
 	if dir == flow.Reply && e.lowerWindow(s, p) {
 		edited = true
 	}
@@ -287,7 +285,7 @@ func (e *Engine) forward(s *session, dir flow.Dir, p *Packet, v flow.Verdict, ed
 		other := dir.Other()
 		s.ledger[other].Release(e.pool, s.tcb.Acked(other))
 	}
-	edited = e.normalise(s, dir, p) || edited
+	edited = e.normalise(en, dir, p) || edited
 	mark := MarkNone
 	if s.phase == phaseBypass {
 		mark = MarkOffload

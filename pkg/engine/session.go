@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"net/netip"
 	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
@@ -21,22 +22,22 @@ const (
 
 // session is one connection.
 type session struct {
-	conn     Conn
+	id       uint64
 	started  time.Duration
 	bytes    uint64 // payload octets forwarded
 	tcb      flow.TCB
 	phase    phase
 	torn     bool      // EventTeardown was given
 	noted    noted     // what was told once
-	again    *synAgain // phaseBypass, torn: a SYN that may open the connection anew
+	client   uint8     // which end of the key the client is
 	fins     [2]bool   // phaseBypass: FINs seen
 	refuse   [2]bool   // phaseDead: the sender of this direction gets a RST
 	unowed   int       // phaseDraining: commands in the dialogue's queue that never reached the server
 	iface    [2]uint32 // where the packets of each direction come in; 0 is unknown
+	out      uint32    // where the SYN went out; 0 is unknown
 	ledger   [2]stream.Ledger
-	hold     [2]stream.Hold[held]
 	dialogue smtp.Dialogue
-	windows  []window // of the match lines with a rate-limit that matched
+	extra    *extra // nil for most
 }
 
 // noted are the events that a session gives once only, each side's in a bit.
@@ -53,6 +54,38 @@ func (s *session) first(n noted) bool {
 	was := s.noted
 	s.noted |= n
 	return was&n == 0
+}
+
+// extra is what few sessions need.
+type extra struct {
+	hold    [2]stream.Hold[held]
+	windows []window  // of the match lines with a rate-limit that matched
+	again   *synAgain // phaseBypass, torn: a SYN that may open the connection anew
+}
+
+// more returns the session's extra, for writing.
+func (s *session) more() *extra {
+	if s.extra == nil {
+		s.extra = &extra{}
+	}
+	return s.extra
+}
+
+// held returns the held packets of a direction; nil, which is empty, if there
+// never were any.
+func (s *session) held(d flow.Dir) *stream.Hold[held] {
+	if s.extra == nil {
+		return nil
+	}
+	return &s.extra.hold[d]
+}
+
+// again returns the SYN that may open the connection anew, nil if there is none.
+func (s *session) again() *synAgain {
+	if s.extra == nil {
+		return nil
+	}
+	return s.extra.again
 }
 
 // synAgain is a SYN with the addresses of a session that may be over: only the
@@ -78,9 +111,32 @@ func (s *session) offset(d flow.Dir, seq wire.Seq) uint64 {
 	return s.dialogue.Offset(smtp.Side(d)) + uint64(seq.Sub(s.tcb.Next(d)))
 }
 
+// dirOf is the direction of a packet from src.
+func dirOf(en *entry, src netip.AddrPort) flow.Dir {
+	if en.Key().Place(src) == en.Value.client {
+		return flow.Original
+	}
+	return flow.Reply
+}
+
 // tuple names the session for conntrack.
-func (s *session) tuple() flow.Tuple {
-	return flow.Tuple{Client: s.conn.Client.AddrPort, Server: s.conn.Server.AddrPort}
+func tuple(en *entry) flow.Tuple {
+	client, server := en.Key().Ends(en.Value.client)
+	return flow.Tuple{Client: client, Server: server}
+}
+
+// connOf names the session in events.
+func connOf(en *entry) Conn {
+	s, t := &en.Value, tuple(en)
+	return Conn{ID: s.id, Client: Endpoint{t.Client, s.iface[flow.Original]}, Server: Endpoint{t.Server, s.serverInterface()}}
+}
+
+// serverInterface is where the server's packets come in, as far as is known.
+func (s *session) serverInterface() uint32 {
+	if in := s.iface[flow.Reply]; in != 0 {
+		return in
+	}
+	return s.out
 }
 
 // spoofed reports whether a packet of direction d that came in by interface in
@@ -92,7 +148,7 @@ func (s *session) spoofed(d flow.Dir, in uint32) bool {
 		return false
 	}
 	if pinned == 0 {
-		return in == s.iface[d.Other()] && in != s.conn.Server.Interface
+		return in == s.iface[d.Other()] && in != s.serverInterface()
 	}
 	return in != pinned
 }

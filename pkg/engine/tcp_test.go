@@ -234,17 +234,24 @@ func TestSpoofedInterface(t *testing.T) {
 	w.done()
 }
 
+// A full table takes a new SYN in the place of one that is half open, and refuses
+// it if none is.
 func TestTableFull(t *testing.T) {
 	w := newWire(t, Options{Limits: Limits{Flows: 1}})
 	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1})
 	w.addr[0] = netipMustParse("203.0.113.6:1000")
+	w.handshake()
+	if c := w.e.Counters(); c.Evicted != 1 || c.Flows != 1 || c.DropTotal() > 0 {
+		t.Errorf("counters %+v", c)
+	}
+	w.talk("S: 220 x")
+	w.addr[0] = netipMustParse("203.0.113.7:1000")
 	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Reason != ReasonTableFull {
 		t.Errorf("decision %+v", d)
 	}
-	w.tick(30 * time.Second) // the first one's handshake times out
-	if d := w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 1}); d.Verdict != Accept {
-		t.Errorf("decision %+v", d)
-	}
+	w.addr[0] = netipMustParse("203.0.113.6:1000")
+	w.talk("C: XFOO")
+	w.want(client, "XXXX\n")
 	w.done()
 }
 
@@ -270,8 +277,11 @@ func TestUndecodable(t *testing.T) {
 	good := newWire(t, Options{}).packet(client, segment{flags: layers.TCP{SYN: true}})
 	fragment := append([]byte(nil), good...)
 	fragment[6] = 0x20 // more fragments
+	mapped := append([]byte(nil), newWire6(t).packet(client, segment{flags: layers.TCP{SYN: true}})...)
+	copy(mapped[8:24], []byte{0, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0xff, 0xff, 203, 0, 113, 5})
 	for name, data := range map[string][]byte{
-		"empty": {}, "version 5": {0x50}, "cut": good[:len(good)-1], "longer than its length": append(append([]byte(nil), good...), 0),
+		"an IPv4 address in IPv6": mapped,
+		"empty":                   {}, "version 5": {0x50}, "cut": good[:len(good)-1], "longer than its length": append(append([]byte(nil), good...), 0),
 		"fragment": fragment, "header only": good[:20],
 	} {
 		e := New(Options{})

@@ -18,6 +18,16 @@ func TestKeyIgnoresDirection(t *testing.T) {
 	}
 }
 
+func TestKeyEnds(t *testing.T) {
+	for _, c := range [][2]string{{"10.0.0.1:25", "10.0.0.2:26"}, {"10.0.0.2:26", "10.0.0.1:25"}, {"[2001:db8::1]:25", "[2001:db8::1]:26"}} {
+		a, b := netip.MustParseAddrPort(c[0]), netip.MustParseAddrPort(c[1])
+		k := KeyOf(a, b)
+		if x, y := k.Ends(k.Place(a)); x != a || y != b || k.Place(a) == k.Place(b) {
+			t.Errorf("%v: ends %v and %v", c, x, y)
+		}
+	}
+}
+
 func TestTableIsBounded(t *testing.T) {
 	table := NewTable[int](2)
 	keys := []Key{{port: [2]uint16{1}}, {port: [2]uint16{2}}, {port: [2]uint16{3}}}

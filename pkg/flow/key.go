@@ -35,3 +35,19 @@ func KeyOf(src, dst netip.AddrPort) Key {
 
 // Key returns the key of t.
 func (t Tuple) Key() Key { return KeyOf(t.Client, t.Server) }
+
+// Place says which end of the key an end of the connection is: 0 or 1.
+func (k Key) Place(end netip.AddrPort) uint8 {
+	if end.Port() == k.port[0] && end.Addr().As16() == k.addr[0] {
+		return 0
+	}
+	return 1
+}
+
+// Ends returns the ends of the connection, that with the place first first.
+func (k Key) Ends(first uint8) (a, b netip.AddrPort) {
+	at := func(i uint8) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom16(k.addr[i]).Unmap(), k.port[i])
+	}
+	return at(first), at(first ^ 1)
+}

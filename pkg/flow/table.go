@@ -1,6 +1,9 @@
 package flow
 
-import "time"
+import (
+	"hash/maphash"
+	"time"
+)
 
 // Timer is a class of time-outs. All time-outs of a class last equally long, so
 // that their order of expiry is their order of setting.
@@ -34,20 +37,30 @@ type Entry[V any] struct {
 	key        Key
 	timer      Timer
 	deadline   time.Duration
-	prev, next *Entry[V]
+	prev, next *Entry[V] // in the queue of its timer
+	chain      *Entry[V] // the next one in its bucket
 }
 
 // Table holds at most max connections. When it is full, it takes no new one:
-// an established connection is never evicted.
+// what may go is the caller's decision.
+//
+// It is a hash table whose entries are chained in their buckets. The built-in
+// map would keep a second copy of each key and take five times the memory.
 type Table[V any] struct {
 	max     int
-	entries map[Key]*Entry[V]
+	len     int
+	buckets []*Entry[V] // a power of two, at least as many as entries
+	seed    maphash.Seed
 	queues  [NumTimers]Entry[V] // heads of circular lists, soonest deadline first
+	waiting [NumTimers]int      // length of each queue
 }
+
+// minBuckets is how many buckets an empty table has.
+const minBuckets = 64
 
 // NewTable returns an empty table.
 func NewTable[V any](max int) *Table[V] {
-	t := &Table[V]{max: max, entries: make(map[Key]*Entry[V])}
+	t := &Table[V]{max: max, buckets: make([]*Entry[V], minBuckets), seed: maphash.MakeSeed()}
 	for i := range t.queues {
 		q := &t.queues[i]
 		q.prev, q.next = q, q
@@ -56,26 +69,68 @@ func NewTable[V any](max int) *Table[V] {
 }
 
 // Len is the number of connections.
-func (t *Table[V]) Len() int { return len(t.entries) }
+func (t *Table[V]) Len() int { return t.len }
+
+// bucket is where the chain of k begins. The seed is a secret: nobody can send
+// connections that all come to one bucket.
+func (t *Table[V]) bucket(k Key) **Entry[V] {
+	return &t.buckets[maphash.Comparable(t.seed, k)&uint64(len(t.buckets)-1)]
+}
 
 // Lookup returns the entry of k, or nil.
-func (t *Table[V]) Lookup(k Key) *Entry[V] { return t.entries[k] }
+func (t *Table[V]) Lookup(k Key) *Entry[V] {
+	e := *t.bucket(k)
+	for e != nil && e.key != k {
+		e = e.chain
+	}
+	return e
+}
 
 // Insert adds a connection; k must be new. It returns nil when the table is
 // full.
 func (t *Table[V]) Insert(k Key) *Entry[V] {
-	if len(t.entries) >= t.max {
+	if t.len >= t.max {
 		return nil
 	}
+	if t.len == len(t.buckets) {
+		t.grow()
+	}
 	e := &Entry[V]{key: k}
-	t.entries[k] = e
+	t.link(e)
+	t.len++
 	return e
+}
+
+// link puts e into its bucket.
+func (t *Table[V]) link(e *Entry[V]) {
+	b := t.bucket(e.key)
+	e.chain, *b = *b, e
+}
+
+// grow doubles the number of buckets. A quarter of a million entries take some
+// ten milliseconds, once: the kernel's queue has room for what comes meanwhile.
+func (t *Table[V]) grow() {
+	old := t.buckets
+	t.buckets = make([]*Entry[V], 2*len(old))
+	for _, e := range old {
+		for e != nil {
+			next := e.chain
+			t.link(e)
+			e = next
+		}
+	}
 }
 
 // Delete removes e.
 func (t *Table[V]) Delete(e *Entry[V]) {
 	t.SetTimer(e, NoTimer, 0)
-	delete(t.entries, e.key)
+	b := t.bucket(e.key)
+	for *b != e {
+		b = &(*b).chain
+	}
+	*b = e.chain
+	e.chain = nil
+	t.len--
 }
 
 // SetTimer starts e's time-out anew, or stops it with NoTimer. now must never
@@ -84,6 +139,7 @@ func (t *Table[V]) SetTimer(e *Entry[V], class Timer, now time.Duration) {
 	if e.timer != NoTimer {
 		e.prev.next, e.next.prev = e.next, e.prev
 		e.prev, e.next = nil, nil
+		t.waiting[e.timer]--
 	}
 	e.timer = class
 	if class == NoTimer {
@@ -93,10 +149,34 @@ func (t *Table[V]) SetTimer(e *Entry[V], class Timer, now time.Duration) {
 	last := &t.queues[class]
 	e.prev, e.next = last.prev, last
 	last.prev.next, last.prev = e, e
+	t.waiting[class]++
 }
+
+// Key returns e's key.
+func (e *Entry[V]) Key() Key { return e.key }
 
 // Timer returns the class of e's time-out.
 func (e *Entry[V]) Timer() Timer { return e.timer }
+
+// Waiting is the number of entries with a time-out of class.
+func (t *Table[V]) Waiting(class Timer) int { return t.waiting[class] }
+
+// HalfOpen returns the entry without payload, answered or not, that has waited
+// longest for what comes next; nil if there is none.
+func (t *Table[V]) HalfOpen() *Entry[V] {
+	var oldest *Entry[V]
+	var since time.Duration
+	for _, class := range [...]Timer{Embryonic, Greeting} {
+		e := t.queues[class].next
+		if e == &t.queues[class] {
+			continue
+		}
+		if set := e.deadline - timeouts[class]; oldest == nil || set < since {
+			oldest, since = e, set
+		}
+	}
+	return oldest
+}
 
 // Expired returns an entry whose time-out has passed, or nil. The caller must
 // delete it or set its timer.

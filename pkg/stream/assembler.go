@@ -47,7 +47,6 @@ type direction struct {
 // openSlot is a place in the ring of open directions.
 type openSlot struct {
 	direction
-	used bool
 	next wire.Seq // of the octet that tcpassembly expects
 }
 
@@ -77,7 +76,7 @@ func (a *Assembler) Feed(net gopacket.Flow, tcp *layers.TCP, sink func([]byte)) 
 	a.assembler.AssembleWithTimestamp(net, tcp, time.Time{})
 	a.sink = nil
 	if tcp.FIN || tcp.RST {
-		a.forget(slot) // tcpassembly has closed it
+		delete(a.open, d) // tcpassembly has closed it
 	}
 }
 
@@ -96,14 +95,15 @@ func (a *Assembler) at(d direction, next wire.Seq) *openSlot {
 	}
 	i := a.take()
 	slot := &a.slots[i]
-	*slot = openSlot{direction: d, used: true, next: next}
+	*slot = openSlot{d, next}
 	a.open[d] = i
 	a.control(slot, flagSYN, next.Add(-1))
 	return slot
 }
 
-// take returns the index of a slot that is not used, if need be that of the
-// direction that was opened longest ago.
+// take returns the index of a free slot. In a full ring that is the one taken
+// longest ago: what it is for is closed, or was, and then perhaps opened again
+// in another slot, which costs that one an early close.
 func (a *Assembler) take() int32 {
 	if len(a.slots) < maxOpen {
 		a.slots = append(a.slots, openSlot{})
@@ -111,9 +111,7 @@ func (a *Assembler) take() int32 {
 	}
 	i := a.oldest
 	a.oldest = (i + 1) % maxOpen
-	if a.slots[i].used {
-		a.close(a.slots[i].direction)
-	}
+	a.close(a.slots[i].direction)
 	return i
 }
 
@@ -124,13 +122,7 @@ func (a *Assembler) close(d direction) {
 		return
 	}
 	a.control(&a.slots[i], flagRST, a.slots[i].next)
-	a.forget(&a.slots[i])
-}
-
-// forget frees a slot whose direction tcpassembly has closed.
-func (a *Assembler) forget(slot *openSlot) {
-	delete(a.open, slot.direction)
-	slot.used = false
+	delete(a.open, d)
 }
 
 // A TCP header (RFC 9293 section 3.1).

@@ -63,17 +63,18 @@ func TestAssemblerSteps(t *testing.T) {
 		name  string
 		steps []step
 		open  int // directions left in tcpassembly
+		times int // that one was opened
 	}{
-		{"SYN and octets across the wrap", []step{{0xfffffffe, syn, ""}, {0xffffffff, ack, "abc"}, {2, ack, "def"}}, 1},
-		{"a SYN costs nothing", []step{{5, syn, ""}}, 0},
-		{"octets at number 0", []step{{0xffffffff, syn, ""}, {0, ack, "abc"}, {3, ack, "d"}}, 1},
-		{"a pure ACK", []step{{7, ack, ""}}, 0},
-		{"the same addresses again, with a SYN", []step{{0, syn, ""}, {1, ack, "abc"}, {500, syn, ""}, {501, ack, "def"}}, 1},
-		{"the same addresses again, without one", []step{{1, ack, "abc"}, {0x80000001, ack, "def"}, {7, ack, "g"}}, 1},
-		{"a FIN behind octets", []step{{1, ack, "abc"}, {4, fin, ""}}, 0},
-		{"a FIN with octets", []step{{1, ack, "abc"}, {4, fin, "def"}}, 0},
-		{"octets behind a FIN", []step{{1, fin, "abc"}, {5, ack, "def"}}, 1},
-		{"a RST", []step{{1, ack, "abc"}, {4, rst, ""}}, 0},
+		{"SYN and octets across the wrap", []step{{0xfffffffe, syn, ""}, {0xffffffff, ack, "abc"}, {2, ack, "def"}}, 1, 1},
+		{"a SYN costs nothing", []step{{5, syn, ""}}, 0, 0},
+		{"octets at number 0", []step{{0xffffffff, syn, ""}, {0, ack, "abc"}, {3, ack, "d"}}, 1, 1},
+		{"a pure ACK", []step{{7, ack, ""}}, 0, 0},
+		{"the same addresses again, with a SYN", []step{{0, syn, ""}, {1, ack, "abc"}, {500, syn, ""}, {501, ack, "def"}}, 1, 2},
+		{"the same addresses again, without one", []step{{1, ack, "abc"}, {0x80000001, ack, "def"}, {7, ack, "g"}}, 1, 3},
+		{"a FIN behind octets", []step{{1, ack, "abc"}, {4, fin, ""}}, 0, 1},
+		{"a FIN with octets", []step{{1, ack, "abc"}, {4, fin, "def"}}, 0, 1},
+		{"octets behind a FIN", []step{{1, fin, "abc"}, {5, ack, "def"}}, 1, 2},
+		{"a RST", []step{{1, ack, "abc"}, {4, rst, ""}}, 0, 1},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			a := NewAssembler()
@@ -90,6 +91,9 @@ func TestAssemblerSteps(t *testing.T) {
 			}
 			if len(a.open) != c.open {
 				t.Errorf("%d directions are noted as open, want %d", len(a.open), c.open)
+			}
+			if len(a.slots) != c.times {
+				t.Errorf("a direction was opened %d times, want %d", len(a.slots), c.times)
 			}
 			if open := openNow(a); open != c.open {
 				t.Errorf("%d directions are open, want %d", open, c.open)
@@ -111,6 +115,23 @@ func TestAssemblerClose(t *testing.T) {
 	}
 	if open := openNow(a); open != 1 {
 		t.Errorf("%d directions are open, want 1", open)
+	}
+}
+
+// The direction that was opened longest ago goes first, however busy it is.
+func TestAssemblerClosesTheOldest(t *testing.T) {
+	const more = 10
+	a := NewAssembler()
+	senders := make([]*sender, maxOpen+more)
+	for i := range senders {
+		senders[i] = newSender(i, 1)
+		senders[i].feed(t, a, layers.TCP{}, "a")
+		senders[i].feed(t, a, layers.TCP{}, "b")
+	}
+	for i, s := range senders {
+		if _, open := a.open[direction{s.net, uint16(s.tcp.SrcPort), 25}]; open != (i >= more) {
+			t.Errorf("direction %d of %d: open %v", i, len(senders), open)
+		}
 	}
 }
 

@@ -3,7 +3,8 @@ package stream
 import "github.com/smtpwall/smtpwall/pkg/wire"
 
 // Hold keeps segments of one direction that cannot be judged yet, in the order
-// of their sequence numbers. P is what the caller needs of each.
+// of their sequence numbers. P is what the caller needs of each. A nil Hold is
+// empty and takes nothing.
 type Hold[P any] struct {
 	list []Held[P]
 }
@@ -15,7 +16,12 @@ type Held[P any] struct {
 }
 
 // Len is the number of segments held.
-func (h *Hold[P]) Len() int { return len(h.list) }
+func (h *Hold[P]) Len() int {
+	if h == nil {
+		return 0
+	}
+	return len(h.list)
+}
 
 // Add keeps a segment, behind others with the same sequence number.
 func (h *Hold[P]) Add(seq wire.Seq, packet P) {
@@ -31,7 +37,7 @@ func (h *Hold[P]) Add(seq wire.Seq, packet P) {
 // First returns the segment with the lowest sequence number; ok is false when
 // there is none.
 func (h *Hold[P]) First() (first *Held[P], ok bool) {
-	if len(h.list) == 0 {
+	if h.Len() == 0 {
 		return nil, false
 	}
 	return &h.list[0], true
@@ -51,6 +57,9 @@ func (h *Hold[P]) TakeFirst() P {
 
 // Has reports whether f is true for a segment.
 func (h *Hold[P]) Has(f func(P) bool) bool {
+	if h == nil {
+		return false
+	}
 	for i := range h.list {
 		if f(h.list[i].Packet) {
 			return true
@@ -61,6 +70,9 @@ func (h *Hold[P]) Has(f func(P) bool) bool {
 
 // TakeIf removes the segments for which f is true and calls it once on each.
 func (h *Hold[P]) TakeIf(f func(P) bool) {
+	if h == nil {
+		return
+	}
 	kept := h.list[:0]
 	for _, s := range h.list {
 		if !f(s.Packet) {

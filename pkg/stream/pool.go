@@ -2,8 +2,9 @@ package stream
 
 import "math/bits"
 
-// minBuffer is the smallest ledger buffer: an SMTP command or reply fits.
-const minBuffer = 256
+// minBuffer is the smallest ledger buffer: most SMTP replies fit. The last one
+// of an idle session stays, for the client's pure ACKs are not seen.
+const minBuffer = 64
 
 // Pool is the memory of all ledgers of an engine. Buffers are powers of two and
 // are reused, so that a steady stream allocates nothing.
