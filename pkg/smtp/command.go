@@ -6,6 +6,7 @@ type commandLine struct {
 	word    narrowing // of Rules.commandWords
 	phase   phase
 	masked  bool // from here on its bytes may not pass
+	begun   bool // the word of an allowed command has passed, and what stands behind it
 	edited  bool // some of it was overwritten
 	special bool // KindSpecialCharacter has been reported
 	told    bool // why it is masked has been reported
@@ -242,8 +243,8 @@ func (d *Dialogue) endCommand(data []byte, from, i int) {
 	case l.phase == inWord:
 		p = pendingEmpty
 	case l.masked:
-		p = pendingMasked
 		d.endMasked(text, !l.edited && from >= i-1, i)
+		p = d.maskedPending(i)
 		d.mask(data[from:max(from, i-1)])
 	case l.changed:
 		d.report(Fact{Kind: KindAddressReplaced, Side: Client, Text: text}, i)
@@ -257,6 +258,23 @@ func (d *Dialogue) endCommand(data []byte, from, i int) {
 	if !d.ended {
 		d.beginAwait(p, &ended, i+1)
 	}
+}
+
+// maskedPending is what a masked line awaits: a 500, unless its word had passed in
+// an earlier packet. Then the server has got that command with an argument of
+// X, and may well accept it.
+func (d *Dialogue) maskedPending(i int) pending {
+	l := &d.line
+	p := d.rules.pendingOf(l.verb)
+	switch {
+	case !l.begun || l.verb == VerbUnknown:
+		return pendingMasked
+	case p == pendingChunk || p == pendingCounted:
+		d.countUnclear(i)
+		return pendingMasked
+	}
+	l.argued = true
+	return p
 }
 
 // endArgument ends the argument of an allowed command.
@@ -330,6 +348,7 @@ func (d *Dialogue) countRcpt(text []byte, i int) {
 func (d *Dialogue) splitCommand(piece []byte) {
 	l := &d.line
 	l.count.passed = l.count.digits > 0
+	l.begun = l.begun || !l.masked && l.phase == inArgument
 	if !l.capture {
 		l.partial = append(l.partial, piece[:min(len(piece), MaxText-min(len(l.partial), MaxText))]...)
 	}
