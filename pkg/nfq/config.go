@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io/fs"
 
 	nfqueue "github.com/florianl/go-nfqueue/v2"
 	"github.com/mdlayher/netlink"
@@ -74,19 +75,29 @@ type Values struct {
 	MaxLen        uint32 // as asked and acknowledged; the kernel does not show it
 	FailOpen      bool   // the same
 	ReceiveBuffer int    // bytes, as the kernel counts them: twice what was asked
+	Unread        bool   // Status could not be read back: it is what was asked
 }
 
 // String is the line for the log.
 func (v Values) String() string {
 	onOff := map[bool]string{true: "on", false: "off"}
-	return fmt.Sprintf("queue %d: max length %d, copy range %d, gso on, fail-open %s, receive buffer %d bytes",
+	s := fmt.Sprintf("queue %d: max length %d, copy range %d, gso on, fail-open %s, receive buffer %d bytes",
 		v.Number, v.MaxLen, v.CopyRange, onOff[v.FailOpen], v.ReceiveBuffer)
+	if v.Unread {
+		s += ", as asked: only user or group root may read back what is in force"
+	}
+	return s
 }
 
-// values reads the settings in force back from the kernel.
+// values reads the settings in force back from the kernel. Its file is root's; a
+// program of another user with CAP_NET_ADMIN does without.
 func (q *Queue) values() (Values, error) {
 	st, err := ReadStatus(q.opt.Number)
-	if err != nil {
+	unread := errors.Is(err, fs.ErrPermission)
+	switch {
+	case unread:
+		st = Status{Number: q.opt.Number, CopyMode: copyPacket, CopyRange: copyRange}
+	case err != nil:
 		return Values{}, err
 	}
 	if st.CopyMode != copyPacket {
@@ -96,7 +107,7 @@ func (q *Queue) values() (Values, error) {
 	if err != nil {
 		return Values{}, fmt.Errorf("read back receive buffer: %w", err)
 	}
-	return Values{Status: st, MaxLen: q.opt.MaxLen, FailOpen: q.opt.FailOpen, ReceiveBuffer: buffer}, nil
+	return Values{Status: st, MaxLen: q.opt.MaxLen, FailOpen: q.opt.FailOpen, ReceiveBuffer: buffer, Unread: unread}, nil
 }
 
 // prepare sets the socket up before the queue is bound.
