@@ -317,8 +317,12 @@ func (t *TCB) Window(s *Segment, room int) uint16 {
 func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 	h, other := &t.half[d], &t.half[d.Other()]
 	if s.Flags&SYN != 0 {
-		if v == InOrder {
+		switch {
+		case t.state == established:
+		case d == Reply:
 			t.answer(s)
+		default:
+			t.repeat(s)
 		}
 		return
 	}
@@ -338,19 +342,36 @@ func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 	}
 }
 
-// answer notes the SYN-ACK s. Scaling and timestamps need both ends (RFC 7323
-// sections 2.2 and 3.2).
+// repeat notes a retransmission of the SYN: some clients leave the options out
+// after a few.
+func (t *TCB) repeat(s *Segment) {
+	client := &t.half[Original]
+	before := *client
+	client.begin(s, before.edge)
+	client.acked, client.widest = before.acked, before.widest
+	if t.state == synReceived {
+		t.agree()
+	}
+}
+
+// answer notes the SYN-ACK s, or its retransmission, which may be the first that
+// arrives.
 func (t *TCB) answer(s *Segment) {
+	t.half[Reply].begin(s, s.Seq.Add(1))
+	t.state = synReceived
+	t.agree()
+	t.half[Original].receive(s, 0) // the window of a SYN is never scaled
+}
+
+// agree settles the options that need both ends (RFC 7323 sections 2.2 and 3.2).
+func (t *TCB) agree() {
 	client, server := &t.half[Original], &t.half[Reply]
-	server.begin(s, s.Seq.Add(1))
 	if !client.scaled || !server.scaled {
 		client.scale, server.scale = 0, 0
 	}
 	if !client.stamped || !server.stamped {
 		client.stamped, server.stamped = false, false
 	}
-	t.state = synReceived
-	client.receive(s, 0) // the window of a SYN is never scaled
 }
 
 // receive notes the acknowledgement and the window in s, a segment of the

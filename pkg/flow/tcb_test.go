@@ -225,3 +225,45 @@ func TestProxied(t *testing.T) {
 		}
 	}
 }
+
+// Retransmitted SYNs and SYN-ACKs count as they are: nobody knows which arrived.
+func TestHandshakeAgain(t *testing.T) {
+	with, without := Options{HasScale: true, Scale: 7}, Options{}
+	syn := func(o Options) *Segment { return &Segment{Seq: 1000, Flags: SYN, Window: 65535, Options: o} }
+	synAck := func(o Options, window uint16) *Segment {
+		return &Segment{Seq: 5000, Ack: 1001, Flags: SYN | ACK, Window: window, Options: o}
+	}
+	for _, c := range []struct {
+		name   string
+		later  []*Segment // behind a SYN with the option
+		window uint16     // in the server's first ACK
+		edge   int        // octets from the SYN on that the client may send then
+	}{
+		{"scaled", []*Segment{synAck(with, 1000)}, 100, 12800},
+		{"the SYN again without the option", []*Segment{syn(without), synAck(without, 1000)}, 100, 1000},
+		{"both again without the option", []*Segment{synAck(with, 1000), syn(without), synAck(without, 2000)}, 100, 2000},
+		{"the SYN-ACK again, larger", []*Segment{synAck(with, 1000), synAck(with, 20000)}, 100, 20000},
+		{"the SYN again, late", []*Segment{synAck(with, 1000), syn(with)}, 100, 12800},
+	} {
+		tcb := &TCB{}
+		tcb.Open(syn(with))
+		for _, s := range c.later {
+			dir := Original
+			if s.Flags&ACK != 0 {
+				dir = Reply
+			}
+			v := tcb.Check(dir, s)
+			if v != InOrder && v != Old {
+				t.Fatalf("%s: verdict %d", c.name, v)
+			}
+			tcb.Forward(dir, s, v)
+		}
+		tcb.Forward(Reply, &Segment{Seq: 5001, Ack: 1001, Flags: ACK, Window: c.window}, Old)
+		for n, want := range map[int]Verdict{c.edge: Ahead, c.edge + 1: Beyond} {
+			seg := &Segment{Seq: wire.Seq(1001 + n), Ack: 5001, Flags: ACK, Len: 1}
+			if got := tcb.Check(Original, seg); got != want {
+				t.Errorf("%s: octet %d: verdict %d, want %d", c.name, n, got, want)
+			}
+		}
+	}
+}
