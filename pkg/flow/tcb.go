@@ -304,8 +304,8 @@ func (t *TCB) Skip(d Dir, s *Segment) int {
 // What was offered once is never taken back.
 func (t *TCB) Window(s *Segment, room int) uint16 {
 	h, scale := &t.half[Original], t.half[Reply].scale
-	if s.Flags&SYN != 0 || s.Flags&ACK == 0 || s.Flags&RST != 0 {
-		return s.Window
+	if t.state == synSent || s.Flags&(SYN|ACK|RST) != ACK {
+		return s.Window // of another connection, or never scaled, or of none
 	}
 	room = max(room, h.edge.Sub(s.Ack), 1)
 	lowered := (room + 1<<scale - 1) >> scale

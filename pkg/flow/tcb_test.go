@@ -192,6 +192,22 @@ func TestWindow(t *testing.T) {
 	}
 }
 
+// Before the SYN-ACK an ACK belongs to an older connection, whose windows are not
+// this one's; a RST offers nothing.
+func TestWindowLeftAlone(t *testing.T) {
+	tcb := &TCB{}
+	tcb.Open(&Segment{Seq: 1000, Flags: SYN})
+	challenge := &Segment{Seq: 77, Ack: 88, Flags: ACK, Window: 5000}
+	if got := tcb.Window(challenge, 100); got != 5000 {
+		t.Errorf("a challenge ACK: window %d", got)
+	}
+	tcb = opened(Options{}, Options{})
+	rst := &Segment{Seq: 5001, Ack: 1001, Flags: ACK | RST, Window: 65535}
+	if got := tcb.Window(rst, 100); got != 65535 {
+		t.Errorf("a RST: window %d", got)
+	}
+}
+
 // A synproxy has answered with 9000 where the server's number is 5000: the
 // client's acknowledgements are 4000 too large.
 func TestProxied(t *testing.T) {
