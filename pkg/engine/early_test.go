@@ -349,6 +349,44 @@ func TestSYNAgainNeedsTheServer(t *testing.T) {
 	w.done()
 }
 
+// The new SYN makes conntrack forget the old connection, and its word comes
+// before the SYN-ACK.
+func TestSYNAgainForgotten(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x")
+	w.fin(client)
+	w.fin(server)
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 5000})
+	w.take(w.e.Forget(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+	if d := w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: 9000, ack: 5001}); d.Verdict != Accept || d.Mark != MarkNone {
+		t.Errorf("decision %+v", d)
+	}
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: 5001})
+	w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: 6000})
+	w.take(w.e.Forget(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+	w.tick(time.Minute) // nobody answers
+	if c := w.e.Counters(); c.Flows != 0 {
+		t.Error("not forgotten")
+	}
+}
+
+// A RST that is not where its receiver must take it: the session goes on, and if
+// conntrack says that it is over, that was why.
+func TestDoubtfulRST(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nS: 250 ok\nC: NOOP")
+	if d := w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + 6}); d.Verdict != Accept {
+		t.Errorf("decision %+v", d)
+	}
+	w.tick(time.Hour)
+	w.talk("S: 250 ok\nC: XFOO")
+	w.want(client, "NOOP\nNOOP\nXXXX\n")
+	w.take(w.e.Forget(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+	if log := w.log(); log[len(log)-1] != "teardown 2" {
+		t.Errorf("events %v", log)
+	}
+}
+
 // A stranger's RST on a session that passes unjudged does not end it.
 func TestBypassSurvivesRST(t *testing.T) {
 	w := connect(t, Options{Undecided: UndecidedOpen})

@@ -105,11 +105,20 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 	case s.phase == phaseDead: // our own kill: the tombstone stays
 	case s.phase == phaseDraining:
 		e.bury(en)
+	case s.again() != nil: // the new SYN has made conntrack forget the old connection
+		e.table.SetTimer(en, flow.Closing, e.now)
 	case e.now-s.started < settling && !s.torn:
 		// conntrack may mean an earlier connection of the same addresses.
 		e.table.SetTimer(en, flow.Greeting, e.now)
 	default:
-		e.teardown(en, TeardownTimeout, smtp.Client)
+		why, side := TeardownTimeout, smtp.Client
+		switch {
+		case s.noted&notedReset != 0:
+			why = TeardownReset
+		case s.noted&(notedReset<<flow.Reply) != 0:
+			why, side = TeardownReset, smtp.Server
+		}
+		e.teardown(en, why, side)
 		e.remove(en)
 	}
 	return e.out

@@ -94,6 +94,9 @@ func (e *Engine) old(en *entry, dir flow.Dir, p *Packet) {
 		e.drop(p, ReasonLedgerFull)
 		return
 	}
+	if e.pkt.seg.Flags&flow.RST != 0 {
+		s.noted |= notedReset << dir
+	}
 	e.forward(en, dir, p, flow.Old, e.overwrite(en, dir, p))
 }
 

@@ -47,6 +47,7 @@ const (
 	notedUrgent    noted = 1 << 0 // and the next bit: of the server
 	notedSpoofed   noted = 1 << 2 // and the next bit
 	notedDuplicate noted = 1 << 4
+	notedReset     noted = 1 << 5 // and the next bit: a RST passed that its receiver may have refused
 )
 
 // first reports whether n was not noted before, and notes it.

@@ -252,13 +252,14 @@ func (t *TCB) checkUnanswered(d Dir, s *Segment) Verdict {
 
 // checkRST judges a RST. Its receiver accepts it only at the exact octet that it
 // expects (RFC 5961 section 3.2), and behind a FIN at the FIN itself (macOS sends
-// that one). The receiver expects what it has acknowledged last or what was
-// forwarded last; anything else in the window makes it send a challenge ACK, and
-// should it take one in between, the session is judged on all the same.
+// that one). That is the octet forwarded next, or one between it and what was
+// acknowledged where octets are on their way or lost. One in between is taken for
+// stale: it passes, and whether its receiver answers with a challenge ACK or
+// closes, the session is judged on.
 func (t *TCB) checkRST(d Dir, s *Segment) Verdict {
 	h := &t.half[d]
 	switch {
-	case s.Seq == h.acked, s.Seq == h.next, h.fin && s.Seq == h.next.Add(-1):
+	case s.Seq == h.next, h.fin && s.Seq == h.next.Add(-1):
 		return Closes
 	case s.Seq.Less(h.acked), d == Original && h.edge.Less(s.Seq):
 		return BadRST

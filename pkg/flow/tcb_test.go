@@ -47,7 +47,7 @@ func TestTCB(t *testing.T) {
 		{"a stale FIN", []step{{Original, 1, 1, ACK, 10, InOrder}, {Original, 3, 1, ACK | FIN, 2, BadFIN}}},
 		{"RST at, before and behind what is expected", []step{
 			{Original, 1, 1, ACK, 10, InOrder}, {Reply, 1, 5, ACK, 0, Old},
-			{Original, 4, 0, RST, 0, BadRST}, {Original, 5, 0, RST, 0, Closes}, {Original, 11, 0, RST, 0, Closes}, {Original, 12, 0, RST, 0, Old},
+			{Original, 4, 0, RST, 0, BadRST}, {Original, 5, 0, RST, 0, Old}, {Original, 11, 0, RST, 0, Closes}, {Original, 12, 0, RST, 0, Old},
 		}},
 		{"RST between what is acknowledged and what was sent, and behind the window", []step{
 			{Original, 1, 1, ACK, 10, InOrder}, {Reply, 1, 5, ACK, 0, Old}, {Original, 6, 0, RST, 0, Old}, {Original, 10, 0, RST, 0, Old},
