@@ -198,7 +198,8 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 	}
 	e.drop(p, e.endReason)
 	if dir == flow.Original && owed > 0 {
-		s.phase, s.unowed = phaseDraining, s.dialogue.Owed()-owed
+		s.phase = phaseDraining
+		s.dialogue.Owe(owed)
 		e.table.SetTimer(en, flow.Draining, e.now)
 		return
 	}
@@ -237,7 +238,7 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 			e.live(en, dir, e.takeFirst(s, dir))
 		}
 	}
-	if s.phase == phaseDraining && s.dialogue.Owed() <= s.unowed {
+	if s.phase == phaseDraining && s.dialogue.Owed() == 0 {
 		e.bury(en)
 	}
 }

@@ -32,7 +32,6 @@ type session struct {
 	client   uint8     // which end of the key the client is
 	fins     [2]bool   // phaseBypass: FINs seen
 	refuse   [2]bool   // phaseDead: the sender of this direction gets a RST
-	unowed   int       // phaseDraining: commands in the dialogue's queue that never reached the server
 	iface    [2]uint32 // where the packets of each direction come in; 0 is unknown
 	out      uint32    // where the SYN went out; 0 is unknown
 	ledger   [2]stream.Ledger

@@ -1,6 +1,10 @@
 package smtp
 
-import "strings"
+import (
+	"math/rand/v2"
+	"strings"
+	"testing"
+)
 
 // inChunks is a session in the midst of a message in chunks: 18 bytes of the
 // client's, of which the last are "a" and CR LF.
@@ -20,6 +24,15 @@ func followed(r *Rules) {
 // What Exim 4.96 makes of a line was tried with that server. Offsets count from
 // 0; each expectation was worked out by hand.
 var attackCases = []dialogueCase{
+	{
+		name:   "a control byte or > behind the colon hides no path: the server gets a space there",
+		rules:  rulesWith(followed),
+		in:     "S: 220 x\nC: RCPT TO:\\0c\\vd@e.example>\nS: 250 ok\nC: RCPT TO:>\\va@b",
+		server: "RCPT TO: c d@e.example \nRCPT TO:  a@b\n",
+		client: "220 *\n250 ok\n",
+		facts: []string{"banner@6", `special@8 "RCPT TO:\x00"`, `recipient@10 "c"`, `recipient@22 "@e.example"`, `replaced@24 "RCPT TO:\x00c\vd@e.example>"`,
+			`recipient@39 "a@b"`, `replaced@39 "RCPT TO:>\va@b"`},
+	},
 	// S11. Exim takes no chunk behind what it refused in the midst of a message:
 	// the octets of the next one are commands to it, the first of which is RSET.
 	{
@@ -126,7 +139,7 @@ var attackCases = []dialogueCase{
 		server: "RCPT TO:\"<a@x \" <b@y>\nRCPT TO:(a@x) b@y\nRCPT TO:<(a@x>)b@y \n",
 		client: "220 *\n250 ok\n250 ok\n",
 		facts: []string{"banner@6", `recipient@15 "\"<a@x \""`, `recipient@20 "b@y"`, `replaced@22 "RCPT TO:\"<a@x>\" <b@y>"`,
-			`recipient@36 "(a@x)"`, `recipient@41 "@y"`, `recipient@55 "(a@x"`, `recipient@62 "@y "`, `replaced@62 "RCPT TO:<(a@x>)b@y>"`},
+			`recipient@36 "(a@x)"`, `recipient@41 "@y"`, `recipient@55 "(a@x"`, `recipient@60 "@y"`, `replaced@62 "RCPT TO:<(a@x>)b@y>"`},
 	},
 	{
 		name:   "an escaped '>' ends no path",
@@ -203,4 +216,41 @@ var attackCases = []dialogueCase{
 		client: "220 *\n220 go\n",
 		facts:  []string{"banner@6", "notls@22"},
 	},
+}
+
+// The path as it was read is the path that the server gets: read once more, the
+// edited line gives the same paths and no further edit.
+func TestPathIsWhatTheServerGets(t *testing.T) {
+	rnd := rand.New(rand.NewPCG(1, 2))
+	const alphabet = "ab@.<>\"\\()\x00\x02\t :,=S"
+	for range 20000 {
+		line := []byte([]string{"RCPT TO", "MAIL FROM:", "RCPT TO:<"}[rnd.IntN(3)])
+		for range rnd.IntN(14) {
+			line = append(line, alphabet[rnd.IntN(len(alphabet))])
+		}
+		line = append(line, "\r\n"...)
+		sent := string(line)
+		first, again := readLine(line), readLine(line)
+		if strings.Join(first, "|") != strings.Join(again, "|") {
+			t.Fatalf("%q becomes %q:\nread as %q\nand then as %q", sent, line, first, again)
+		}
+	}
+}
+
+// readLine lets a session read a command line, edits it, and returns the paths in
+// it.
+func readLine(line []byte) (paths []string) {
+	r := classicRules()
+	followed(&r)
+	var d Dialogue
+	d.Init(NewRules(r))
+	feedAll(&d, "S: 220 x")
+	rec := &recorder{}
+	d.Feed(Client, line, rec)
+	for _, f := range rec.facts {
+		if strings.HasPrefix(f, "recipient") || strings.HasPrefix(f, "sender") {
+			paths = append(paths, f)
+		}
+	}
+	return paths
 }

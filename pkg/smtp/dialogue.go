@@ -139,6 +139,10 @@ func (d *Dialogue) Offset(side Side) uint64 { return d.offset[side] }
 // Owed is the number of replies that the server owes to commands it has got.
 func (d *Dialogue) Owed() int { return d.queue.len() }
 
+// Owe notes that the server has got no more than the n oldest of the commands in
+// the queue: those behind them stood in a packet that was not forwarded.
+func (d *Dialogue) Owe(n int) { d.queue.keep(n) }
+
 // Feed reads the next bytes of side, which must be in order and Ready. It edits
 // data in place and reports whether it did. ok is false when a Judge ended the
 // session: data must then not be forwarded, and Feed not be called again for

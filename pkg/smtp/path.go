@@ -40,36 +40,55 @@ func (p *path) inside() bool { return p.state == pathWord || p.state == pathAngl
 // sender returns the length that `sender-address length` measures.
 func (p *path) sender() uint64 { return uint64(max(p.length, p.word)) }
 
-// next reads one byte and reports whether it must become a space.
+// next reads one byte and reports whether it must become a space. The path goes
+// on with what the server gets: with the space.
 func (p *path) next(c byte) (replace bool) {
+	if replace = p.replaces(c); replace {
+		c = ' '
+	}
 	p.member = false
 	switch p.state {
 	case pathBeforeColon:
 		if c == ':' {
 			p.state = pathAfterColon
 		}
-		return c == '>'
 	case pathAfterColon:
 		switch c {
 		case ' ', '\t':
-			return false
 		case '<':
 			p.another(pathAngle)
-			return false
+		default:
+			p.another(pathWord)
+			p.inWord(c)
 		}
-		p.another(pathWord)
-		return p.inWord(c)
 	case pathWord:
-		return p.inWord(c)
+		p.inWord(c)
 	case pathAngle:
-		return p.inAngle(c)
+		p.inAngle(c)
+	default:
+		p.behind(c)
 	}
-	return p.behind(c)
+	return replace
+}
+
+// replaces reports whether a byte must become a space where it stands.
+func (p *path) replaces(c byte) bool {
+	switch p.state {
+	case pathBeforeColon, pathAfterWord:
+		return c == '>'
+	case pathAfterColon:
+		return c == '>' || isControl(c) && c != '\t'
+	case pathWord:
+		blank := c == '\t' && !p.quoted && !p.escape && p.depth == 0
+		return c == '>' || isControl(c) && !blank
+	case pathAngle:
+		return c == '<' || isControl(c)
+	}
+	return false
 }
 
 // behind reads a byte behind a word or an angle path.
-func (p *path) behind(c byte) (replace bool) {
-	replace = c == '>' && p.state == pathAfterWord
+func (p *path) behind(c byte) {
 	value := p.param.value
 	p.param.next(c)
 	switch {
@@ -79,7 +98,6 @@ func (p *path) behind(c byte) (replace bool) {
 		p.another(pathWord)
 		p.length, p.member = 1, true
 	}
-	return replace
 }
 
 // mailParams reads the parameters of MAIL (RFC 5321 section 4.1.2) for SIZE=N
@@ -145,7 +163,8 @@ func (p *path) another(state pathState) {
 	p.param.at = noParam
 }
 
-func (p *path) inWord(c byte) (replace bool) {
+// inWord reads a byte of a path without brackets.
+func (p *path) inWord(c byte) {
 	p.param.next(c) // Exim looks for parameters from the line's end, whatever is quoted
 	switch {
 	case p.escape:
@@ -162,21 +181,17 @@ func (p *path) inWord(c byte) (replace bool) {
 	case p.depth > 0:
 	case c == ' ' || c == '\t':
 		p.state = pathAfterWord
-		return false
-	case isControl(c): // it becomes a space, which ends the word
-		p.state = pathAfterWord
-		p.length++
-		return true
+		return
 	case c == '<':
 		p.another(pathAngle)
-		return false
+		return
 	}
 	p.length++
 	p.member = true
-	return c == '>' || isControl(c)
 }
 
-func (p *path) inAngle(c byte) (replace bool) {
+// inAngle reads a byte between '<' and '>'.
+func (p *path) inAngle(c byte) {
 	p.param.next(c) // as in a word: a quote in a comment is none to Exim
 	switch {
 	case p.escape:
@@ -187,11 +202,10 @@ func (p *path) inAngle(c byte) (replace bool) {
 		p.quoted = !p.quoted
 	case c == '>' && !p.quoted:
 		p.state, p.param.at, p.param.value = pathDone, 0, false
-		return false
+		return
 	}
 	p.length++
 	p.member = true
-	return c == '<' || isControl(c)
 }
 
 func isControl(c byte) bool { return c < 0x20 || c == 0x7f }
@@ -212,13 +226,13 @@ func (d *Dialogue) pathByte(data []byte, from, i int, c byte) {
 	if l.path.state != before && (before == pathWord || before == pathAngle) {
 		d.reportPath(i)
 	}
-	if (c == '`' || c == 0) && l.path.inside() && !d.ended {
+	if (c == '`' && l.path.inside() || c == 0 && replace) && !d.ended {
 		d.report(Fact{Kind: KindSpecialCharacter, Side: Client, Repeat: l.special, Text: l.text(data[from : max(from, i)+1])}, i)
 		l.special = true
 	}
 	if replace {
 		d.replaceByte(data, from, i)
-		c = ' '
+		c = ' ' // for the address
 	}
 	if l.path.member && d.rules.Watch[d.pathKind()] && len(d.address) <= MaxText {
 		d.address = append(d.address, c)

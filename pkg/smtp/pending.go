@@ -177,6 +177,12 @@ func (q *commandQueue) pop(n int) {
 	}
 }
 
+// keep removes all but the n oldest commands.
+func (q *commandQueue) keep(n int) {
+	q.list = q.list[:q.head+min(n, q.len())]
+	q.pop(0)
+}
+
 // index returns the place of the oldest command for which match is true, or -1.
 func (q *commandQueue) index(match func(pending) bool) int {
 	for i, p := range q.list[q.head:] {
