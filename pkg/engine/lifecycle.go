@@ -12,13 +12,10 @@ import (
 )
 
 // replaceable reports whether a SYN may begin a new connection in the place of
-// en at once: one that the inspection has ended, or one whose SYN was refused or
-// never answered and which its client begins anew.
+// en at once: one whose SYN was refused or never answered, and which its client
+// begins anew. Nothing was forwarded on it yet.
 func (e *Engine) replaceable(en *entry) bool {
 	s := &en.Value
-	if s.phase == phaseDead {
-		return true
-	}
 	return s.tcb.Embryonic() && dirOf(en, e.pkt.src) == flow.Original && (s.torn || e.pkt.seg.Seq != s.tcb.Acked(flow.Original))
 }
 
@@ -96,28 +93,34 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 	return en
 }
 
+// over reports whether a SYN with the addresses of s may mean a new connection: s
+// is closed, or ended, or passes unjudged, so that its end was not seen.
+func (s *session) over() bool { return s.torn || s.phase == phaseDead || s.phase == phaseBypass }
+
 // opensAgain handles a SYN, and what the server says to it, where the addresses
-// are those of a session that may be over: closed, or one that passes unjudged,
-// so that its end was not seen. Anybody can send such a SYN. It goes to the
-// server, which alone knows; only its SYN-ACK ends the old session and begins the
-// new one. It reports whether p has its decision.
+// are those of a session that may be over. Anybody can send such a SYN. It goes
+// to the server, which alone knows; only its SYN-ACK ends the old session and
+// begins the new one. Neither may have its old number: the server sends a
+// SYN-ACK more than once, and a late one must not make what was forwarded
+// forgotten. It reports whether p has its decision.
 func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	s, seg := &en.Value, &e.pkt.seg
 	again := s.again()
 	const handshake = flow.SYN | flow.ACK | flow.RST | flow.FIN
+	flags := seg.Flags & handshake
 	switch {
-	case dir == flow.Original && seg.Flags&handshake == flow.SYN && (s.torn || s.phase == phaseBypass):
+	case dir == flow.Original && flags == flow.SYN && s.over() && seg.Seq != s.tcb.First(flow.Original):
 		s.more().again = &synAgain{*seg, p.In, p.Out}
-	case again == nil || dir == flow.Original || seg.Ack != again.segment.Seq.Add(1):
+	case dir == flow.Original, again == nil && !e.opt.Synproxy, !s.over():
 		return false
-	case seg.Flags&handshake == flow.SYN|flow.ACK:
-		if p.In != 0 && p.In == again.in && p.In != again.out {
+	case flags == flow.SYN|flow.ACK && seg.Seq != s.tcb.First(flow.Reply) && e.answers(s, again):
+		if again != nil && p.In != 0 && p.In == again.in && p.In != again.out {
 			e.spoofed(en, dir, p)
 			return true
 		}
 		e.replace(en, p, again)
 		return true
-	case seg.Flags&handshake == flow.RST|flow.ACK && seg.Len == 0:
+	case flags == flow.RST|flow.ACK && seg.Len == 0 && again != nil && seg.Ack == again.segment.Seq.Add(1):
 		s.extra.again = nil // nobody listens
 	default:
 		return false
@@ -126,13 +129,26 @@ func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	return true
 }
 
-// replace ends the session en and begins the one whose SYN was forwarded and
-// whose SYN-ACK is p.
+// answers reports whether the SYN-ACK in hand answers the SYN again, or, where
+// there is none, one of the kernel's synproxy.
+func (e *Engine) answers(s *session, again *synAgain) bool {
+	if again == nil {
+		return e.pkt.seg.Ack != s.tcb.First(flow.Original).Add(1)
+	}
+	return e.pkt.seg.Ack == again.segment.Seq.Add(1)
+}
+
+// replace ends the session en and begins the one whose SYN was forwarded, or sent
+// by a synproxy if again is nil, and whose SYN-ACK is p.
 func (e *Engine) replace(en *entry, p *Packet, again *synAgain) {
-	k, client := en.Key(), Endpoint{e.pkt.dst, again.in}
+	k := en.Key()
 	e.teardown(en, TeardownReplaced, smtp.Client)
 	e.remove(en)
-	en = e.insert(k, client, Endpoint{e.pkt.src, again.out})
+	if again == nil {
+		e.openProxied(k, p)
+		return
+	}
+	en = e.insert(k, Endpoint{e.pkt.dst, again.in}, Endpoint{e.pkt.src, again.out})
 	s := &en.Value // there is room: one has just left
 	s.tcb.Open(&again.segment)
 	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
@@ -243,9 +259,15 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 	}
 }
 
-// refuse answers a packet of a session that was ended.
+// refuse answers a packet of a session that was ended. Behind a new SYN what has
+// no payload passes: a server that still has the old connection answers with a
+// challenge ACK, and the client with a RST (RFC 5961 section 4).
 func (e *Engine) refuse(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
+	if s.again() != nil && e.pkt.seg.Len == 0 && e.pkt.seg.Flags&(flow.SYN|flow.FIN) == 0 {
+		e.accept(p, e.normalise(en, dir, p), MarkNone)
+		return
+	}
 	if !s.refuse[dir] || e.pkt.seg.Flags&flow.RST != 0 {
 		e.drop(p, ReasonEnded)
 		return

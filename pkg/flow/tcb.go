@@ -125,6 +125,9 @@ func (h *half) begin(s *Segment, edge wire.Seq) {
 // maxScale is the largest window scale (RFC 7323 section 2.3).
 const maxScale = 14
 
+// First is the sequence number of the SYN of direction d.
+func (t *TCB) First(d Dir) wire.Seq { return t.half[d].isn }
+
 // Next is the sequence number of the next octet of direction d.
 func (t *TCB) Next(d Dir) wire.Seq { return t.half[d].next }
 
