@@ -2,9 +2,13 @@
 export CGO_ENABLED := 0
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help build demo test unit lint fuzz bench test-netns test-vm deps deps-test deps-vm
+.PHONY: help build demo test unit lint fuzz sim planted idle flood goodput bench test-netns test-vm deps deps-test deps-vm
 
 FUZZTIME ?= 30s
+N ?= 20000
+SEED ?= 1
+IDLE ?= 100000
+FLOOD ?= 5000000
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  %-12s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -27,6 +31,18 @@ unit: ## unit, replay and architecture tests, fuzz seeds
 
 fuzz: ## every fuzz target for FUZZTIME each
 	scripts/fuzz.sh $(FUZZTIME)
+
+sim: ## N schedules of the TCP simulator, from SEED on; the last line is the result
+	@go run ./test/sim/simulate -n $(N) -seed $(SEED)
+
+planted: ## bugs planted into the engine one at a time, and the seed that finds each
+	@go run ./test/sim/planted -n $(N) -seed $(SEED)
+
+idle: ## octets that each of IDLE idle sessions costs
+	go test -count=1 -v -run TestIdleSessions ./pkg/engine -idle $(IDLE)
+
+flood: ## memory in a flood of FLOOD half-open connections
+	go test -count=1 -v -timeout 20m -run TestFlood ./pkg/engine -flood $(FLOOD)
 
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...
