@@ -197,6 +197,22 @@ func TestProxiedSession(t *testing.T) {
 	}
 }
 
+// What the client has acknowledged behind a synproxy is not known at first; what
+// it may lack stays in the ledger.
+func TestProxiedKeepsReplies(t *testing.T) {
+	w := newWire(t, Options{Synproxy: true})
+	w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
+	w.talk("S: 220 secret")
+	w.sent[client] = 6
+	s := w.at(client, 0, "NOOP\r\n")
+	s.ack = w.isn[1] + 1 + 2 + 77777 // two octets of the greeting
+	w.raw(client, s)
+	w.got[server] = receiver{base: w.isn[server] + 1, data: map[uint32]byte{}}
+	w.raw(server, w.at(server, 0, "220 secret\r\n"))
+	w.want(server, "220 ******\n")
+	w.done()
+}
+
 // The same addresses again: there is no SYN to wait for.
 func TestProxiedAgain(t *testing.T) {
 	w := newWire(t, Options{Synproxy: true})

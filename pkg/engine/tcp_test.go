@@ -308,3 +308,18 @@ func TestLedgerOfRepliesForgets(t *testing.T) {
 	}
 	w.done()
 }
+
+// The same, and the packet goes on behind the last octet.
+func TestLedgerOfRepliesForgotAndNew(t *testing.T) {
+	w := connect(t, Options{Limits: Limits{LedgerServer: 64}})
+	w.talk("S: 220-secret")
+	for range 3 {
+		w.talk("S: 220-012345678901234567890123456789")
+	}
+	end := w.sent[server]
+	d := w.raw(server, w.at(server, 0, "220-secret\r\n"+strings.Repeat("0", end-12)+"220 new\r\n"))
+	if d.Verdict != Drop || d.Reason != ReasonLedgerFull {
+		t.Errorf("decision %+v", d)
+	}
+	w.done()
+}

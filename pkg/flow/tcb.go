@@ -173,6 +173,16 @@ func (t *TCB) Translate(d Dir, s *Segment) {
 	}
 }
 
+// sure is what the client has acknowledged at least when its translated
+// acknowledgement is ack: Translate may have put it up to slack too far.
+func (t *TCB) sure(ack wire.Seq) wire.Seq {
+	least := ack.Add(-int(t.slack))
+	if first := t.half[Reply].isn.Add(1); least.Less(first) {
+		return first
+	}
+	return least
+}
+
 // Check judges a segment of direction d and changes nothing. Segments with SYN
 // have no payload: the caller has seen to that.
 func (t *TCB) Check(d Dir, s *Segment) Verdict {
@@ -331,7 +341,11 @@ func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 		return
 	}
 	if s.Flags&(ACK|RST) == ACK && t.state != synSent {
-		other.receive(s, h.scale)
+		sure := *s
+		if d == Original {
+			sure.Ack = t.sure(s.Ack)
+		}
+		other.receive(&sure, h.scale)
 	}
 	if s.Options.HasStamp && h.stamped && s.Seq.LessEq(h.acked) && int32(s.Options.Stamp-h.stamp) > 0 && v != Ahead {
 		h.stamp = s.Options.Stamp

@@ -36,7 +36,7 @@ type hostile struct {
 	lastReceive layers.TCP      // the last segment received
 }
 
-// newHostile opens the socket of a hostile end on a host. nearMAC is the
+// newHostile opens the socket of a hostile end on a host. mac is the
 // firewall's address on the link.
 func newHostile(t *testing.T, l *lab.Lab, on lab.Host, mac net.HardwareAddr, self, far netip.AddrPort) *hostile {
 	t.Helper()

@@ -2,6 +2,7 @@ package netns
 
 import (
 	"context"
+	"errors"
 	"io"
 	"net"
 	"net/netip"
@@ -173,10 +174,16 @@ const (
 func (s *siege) attacker(t *testing.T, family int) (*hostile, *net.TCPListener) {
 	t.Helper()
 	s.port++
-	ln, err := s.Listen(lab.Server, net.JoinHostPort(families[family].server, "25"))
-	if err != nil {
-		t.Fatal(err)
-	}
+	var ln net.Listener
+	// A child of another test holds the last listener between fork and exec.
+	eventually(t, "port 25 is free", func() (ok bool) {
+		var err error
+		ln, err = s.Listen(lab.Server, net.JoinHostPort(families[family].server, "25"))
+		if err != nil && !errors.Is(err, syscall.EADDRINUSE) {
+			t.Fatal(err)
+		}
+		return err == nil
+	})
 	t.Cleanup(func() { ln.Close() })
 	if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(liveTimeout)); err != nil {
 		t.Fatal(err)

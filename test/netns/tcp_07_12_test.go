@@ -201,7 +201,7 @@ func TestTCP11InvalidACK(t *testing.T) {
 			write(t, d.app, "DATA\r\n")
 			d.h.want(t, "DATA\r\n")
 			write(t, d.app, "XFOO\r\n") // waits in the firewall for the reply to DATA
-			eventually(t, "the text is held", func() bool { return waiting(t, s.Lab) > 0 })
+			s.held(t)
 			kernel, before := s.dropped(t)
 			d.h.send(t, 0, "250 a\r\n", ackAt(6))
 			s.checkDroppers(t, kernel, before, daemon)

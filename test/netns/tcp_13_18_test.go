@@ -120,9 +120,11 @@ func TestTCP16SplitHandshake(t *testing.T) {
 			t.Run(a.String()+"/"+c.name, func(t *testing.T) {
 				h, dialled := s.ambusher(t, v4)
 				h.awaitSYN(t)
+				kernel, before := s.dropped(t)
 				for _, m := range c.sent {
 					h.send(t, -1, "", m)
 				}
+				s.checkDroppers(t, kernel, before, either)
 				h.send(t, -1, "", flags(flagSYN|flagACK), options(mss))
 				d := dialled()
 				h.await(t, "the end of the handshake", func(s layers.TCP) bool {

@@ -113,6 +113,7 @@ func TestTCPEarlyTextWithDot(t *testing.T) {
 				d := s.duel(t, v4)
 				d.message(t)
 				d.h.send(t, len(c.gap), c.early)
+				s.held(t)
 				d.h.send(t, 0, c.gap)
 				d.h.seq += uint32(len(c.arrives))
 				reads(t, d.app, c.arrives)
@@ -124,9 +125,57 @@ func TestTCPEarlyTextWithDot(t *testing.T) {
 			d := s.duel(t, v4)
 			d.message(t)
 			d.h.send(t, 6, "more\r\n", flags(flagFIN|flagACK))
+			s.held(t)
 			d.h.send(t, 0, "text\r\n")
 			d.h.send(t, 6, "more\r\n.\r\nXFOO\r\n") // beyond a FIN that was forwarded, or held
 			reads(t, d.app, "text\r\nmore\r\n")
 		})
 	}
+}
+
+// Text ahead of a gap that comes before the reply to DATA waits: what it is, the
+// reply says. Commands that were taken for text and are allowed pass.
+func TestTCPEarlyTextBeforeReply(t *testing.T) {
+	t.Parallel()
+	s := newSiege(t, "")
+	for a := range numAids {
+		s.aid(t, a)
+		for _, c := range []struct{ name, reply, arrives string }{
+			{"refused", "503 no\r\n", "NOOP\r\nXXXX\r\n"},
+			{"accepted", "354 go\r\n", "NOOP\r\nXFOO\r\n"},
+		} {
+			t.Run(a.String()+"/"+c.name, func(t *testing.T) {
+				d := s.duel(t, v4)
+				d.hello(t)
+				d.turn(t, line{"C", "DATA\r\n", "DATA\r\n"})
+				d.h.send(t, 6, "XFOO\r\n")
+				s.held(t)
+				d.turn(t, line{"S", c.reply, c.reply})
+				d.h.say(t, "NOOP\r\nXFOO\r\n")
+				reads(t, d.app, c.arrives)
+				if c.name == "accepted" {
+					d.turn(t, line{"C", ".\r\n", ".\r\n"})
+				}
+				d.turn(t, line{"S", "250 ok\r\n", "250 ok\r\n"})
+				d.alive(t)
+			})
+		}
+		t.Run(a.String()+"/becomes an allowed command", func(t *testing.T) {
+			d := s.duel(t, v4)
+			d.message(t)
+			d.turn(t, line{"C", "text\r\n", "text\r\n"})
+			d.h.send(t, 3, "NOOP\r\n")
+			d.h.say(t, ".\r\n")
+			d.h.seq += 6
+			reads(t, d.app, ".\r\nNOOP\r\n")
+			d.turn(t, line{"S", "250 queued\r\n250 ok\r\n", "250 queued\r\n250 ok\r\n"})
+			d.alive(t)
+		})
+	}
+}
+
+// held waits until a packet waits in the firewall for its verdict.
+func (s *siege) held(t *testing.T) {
+	t.Helper()
+	eventually(t, "a packet is held", func() bool { return waiting(t, s.Lab) > 0 })
 }
