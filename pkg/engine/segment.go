@@ -159,12 +159,13 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 	case e.pkt.seg.Flags&flow.FIN != 0 && end.Less(l.Last()):
 		e.drop(p, ReasonBeyondFIN)
 		return
-	case skip > 0 && e.forgotten(s, dir):
-		e.drop(p, ReasonLedgerFull)
-		return
 	}
 	if why := e.noRoom(s, dir, fresh); why != ReasonNone {
 		e.drop(p, why)
+		return
+	}
+	if skip > 0 && e.forgotten(s, dir) { // now at the latest: to make room
+		e.drop(p, ReasonLedgerFull)
 		return
 	}
 	edited := e.overwrite(en, dir, p)

@@ -323,3 +323,14 @@ func TestLedgerOfRepliesForgotAndNew(t *testing.T) {
 	}
 	w.done()
 }
+
+// What a packet says again must not be forgotten to make room for its new octets.
+func TestLedgerOfRepliesMakesRoom(t *testing.T) {
+	w := connect(t, Options{Limits: Limits{LedgerServer: 16}})
+	w.talk("S: 220-secret")
+	d := w.raw(server, w.at(server, 4, "secret\r\n220 new\r\n"))
+	if d.Verdict != Drop || d.Reason != ReasonLedgerFull {
+		t.Errorf("decision %+v, text %q", d, d.Data[40:])
+	}
+	w.done()
+}
