@@ -47,6 +47,9 @@ flood: ## memory in a flood of FLOOD half-open connections
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...
 
+goodput: build deps-vm ## mail through loss and delay, inspected and exempt, in QEMU
+	go test -count=1 -v -timeout 60m -tags goodput -run TestGoodput ./test/vm/
+
 test-netns: build ## the kernel's queue, real MTAs, three namespaces (root)
 	go test -count=1 ./test/netns/
 

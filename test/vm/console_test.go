@@ -71,7 +71,7 @@ func readConsole(console io.Reader, line func(string), each func(result)) error 
 	case failed > 0:
 		return fmt.Errorf("the guest's verdict is pass, but %d of its tests failed", failed)
 	case passed == 0 || idle > 0:
-		return errors.New("a test binary ran no test: its pattern in `suites` matches nothing")
+		return errors.New("a test binary ran no test: the pattern of its suite matches nothing")
 	}
 	return nil
 }

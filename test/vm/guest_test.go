@@ -173,8 +173,12 @@ func (s *sightings) take() []sighting {
 	return s.list
 }
 
+// queueBuffer holds what comes to a queue while its reader waits for the CPU, in
+// octets.
+const queueBuffer = 16 << 20
+
 // readQueue accepts all packets of a queue until the test ends, noting each
-// before its verdict.
+// before its verdict if seen is given.
 func readQueue(t *testing.T, queue uint16, seen *sightings) {
 	t.Helper()
 	q, err := nfqueue.Open(&nfqueue.Config{
@@ -186,16 +190,15 @@ func readQueue(t *testing.T, queue uint16, seen *sightings) {
 	if err != nil {
 		t.Fatalf("open queue %d: %v", queue, err)
 	}
+	if err := q.Con.SetReadBuffer(queueBuffer); err != nil {
+		t.Fatalf("queue %d: %v", queue, err)
+	}
 	ctx, cancel := context.WithCancel(t.Context())
 	t.Cleanup(func() { cancel(); q.Close() })
 	err = q.RegisterWithErrorFunc(ctx, func(a nfqueue.Attribute) int {
-		tcp := (*a.Payload)[int((*a.Payload)[0]&0xf)*4:]
-		from, to := binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])
-		s := sighting{queue: queue, client: from, toServer: true, ct: a.Ct != nil}
-		if from == 2525 {
-			s.client, s.toServer = to, false
+		if seen != nil {
+			seen.add(sightingOf(queue, a))
 		}
-		seen.add(s)
 		if err := q.SetVerdict(*a.PacketID, nfqueue.NfAccept); err != nil && ctx.Err() == nil {
 			t.Errorf("queue %d: %v", queue, err)
 		}
@@ -209,6 +212,16 @@ func readQueue(t *testing.T, queue uint16, seen *sightings) {
 	if err != nil {
 		t.Fatalf("read queue %d: %v", queue, err)
 	}
+}
+
+// sightingOf is what a packet of TestGuestQueue shows.
+func sightingOf(queue uint16, a nfqueue.Attribute) sighting {
+	tcp := (*a.Payload)[int((*a.Payload)[0]&0xf)*4:]
+	from, to := binary.BigEndian.Uint16(tcp), binary.BigEndian.Uint16(tcp[2:])
+	if from == 2525 {
+		return sighting{queue: queue, client: to, ct: a.Ct != nil}
+	}
+	return sighting{queue: queue, client: from, toServer: true, ct: a.Ct != nil}
 }
 
 // echo serves one byte a connection until the listener closes.

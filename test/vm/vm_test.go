@@ -24,29 +24,32 @@ import (
 // root is the checkout, seen from this directory.
 const root = "../.."
 
-// limit is how long the guest may take. It emulates every instruction: measured,
+// limit is how long the guest of TestVM may take. It emulates every instruction: measured,
 // computing is four times slower than on the host, and a connection nine times.
 const limit = 4 * time.Minute
 
 // suite is a Go test binary that runs in the guest.
 type suite struct {
-	dir  string // package directory in the checkout, and working directory below /smtpwall in the guest
-	tags string // build tags
-	run  string // what -test.run selects
+	dir     string // package directory in the checkout, and working directory below /smtpwall in the guest
+	tags    string // build tags
+	run     string // what -test.run selects
+	timeout time.Duration
 }
 
-// suites are run in this order.
-var suites = []suite{
-	{"test/vm", "guest", "^TestGuest"},
-	{"test/netns", "", "^Test(NFT|Live)"},
-}
-
-// TestVM boots the guest and reports each of its tests as a subtest. The whole
-// console is the log of the parent, each line with the seconds since power-on.
+// TestVM runs what belongs to `make test`.
 func TestVM(t *testing.T) {
+	boot(t, limit,
+		suite{"test/vm", "guest", "^TestGuest", 3 * time.Minute},
+		suite{"test/netns", "", "^Test(NFT|Live)", 3 * time.Minute})
+}
+
+// boot starts the guest, which runs the suites in their order, and reports each of
+// its tests as a subtest. The whole console is the log of t, each line with the
+// seconds since power-on.
+func boot(t *testing.T, limit time.Duration, suites ...suite) {
 	tree, out := t.TempDir(), t.TempDir()
 	readSources(t)
-	fillTree(t, tree)
+	fillTree(t, tree, suites)
 	run(t, root, "scripts/vm-image.sh", tree, out)
 
 	ctx, cancel := context.WithTimeout(t.Context(), limit)
@@ -82,9 +85,9 @@ func report(t *testing.T, r result) {
 	t.Run(r.name, func(t *testing.T) {
 		switch r.outcome {
 		case "FAIL":
-			t.Error("failed in the guest: its output is in the log of TestVM")
+			t.Error("failed in the guest: its output is in the log of the guest")
 		case "SKIP":
-			t.Skip("skipped in the guest: the reason is in the log of TestVM")
+			t.Skip("skipped in the guest: the reason is in the log of the guest")
 		}
 	})
 }
@@ -103,7 +106,7 @@ func qemuArgs(dir string) []string {
 // fillTree writes what the guest has besides the system: the checkout's files at
 // the same relative paths below /smtpwall, the nft files where the package
 // installs them, and the list of test binaries that scripts/vm-init.sh reads.
-func fillTree(t *testing.T, tree string) {
+func fillTree(t *testing.T, tree string, suites []suite) {
 	home := filepath.Join(tree, "smtpwall")
 	build(t, "build", "-o", filepath.Join(home, "bin/smtpwall"), "./cmd/smtpwall")
 	copyDir(t, filepath.Join(root, "nft"), filepath.Join(home, "nft"))
@@ -115,7 +118,7 @@ func fillTree(t *testing.T, tree string) {
 		if data := filepath.Join(root, s.dir, "testdata"); exists(data) {
 			copyDir(t, data, filepath.Join(dir, "testdata"))
 		}
-		fmt.Fprintf(&list, "/smtpwall/%s %s\n", s.dir, s.run)
+		fmt.Fprintf(&list, "/smtpwall/%s %s %s\n", s.dir, s.run, s.timeout)
 	}
 	if err := os.WriteFile(filepath.Join(tree, "tests"), []byte(list.String()), 0o644); err != nil {
 		t.Fatal(err)
