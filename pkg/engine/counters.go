@@ -116,7 +116,7 @@ var DefaultLimits = Limits{
 	Held:          4096,      // half of the kernel queue's length, so that holds never fill it
 	HeldOctets:    64 << 20,  // packets may be of 64 KiB each (GSO), here and once more in the kernel
 	LedgerPerFlow: 4 << 20,   // the largest window in common use
-	LedgerServer:  64 << 10,  // replies are short; freed by the client's next data
+	LedgerServer:  256 << 10, // the replies to a thousand commands; freed by the client's next data
 	Ledger:        256 << 20, // what a firewall can spare
 	Events:        4096,
 }

@@ -96,7 +96,9 @@ func (e *Engine) Tick(now time.Duration) []Decision {
 // Forget ends a connection that conntrack no longer knows.
 func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 	e.begin(now)
-	en := e.table.Lookup(k.Key())
+	key := k.Key()
+	delete(e.known, key)
+	en := e.table.Lookup(key)
 	if en == nil {
 		return e.out
 	}
@@ -109,16 +111,11 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 		e.table.SetTimer(en, flow.Closing, e.now)
 	case e.now-s.started < settling && !s.torn:
 		// conntrack may mean an earlier connection of the same addresses.
-		e.table.SetTimer(en, flow.Greeting, e.now)
-	default:
-		why, side := TeardownTimeout, smtp.Client
-		switch {
-		case s.noted&notedReset != 0:
-			why = TeardownReset
-		case s.noted&(notedReset<<flow.Reply) != 0:
-			why, side = TeardownReset, smtp.Server
+		if en.Timer() == flow.Embryonic {
+			e.table.SetTimer(en, flow.Greeting, e.now)
 		}
-		e.teardown(en, why, side)
+	default:
+		e.gone(en)
 		e.remove(en)
 	}
 	return e.out
@@ -200,7 +197,7 @@ func (e *Engine) drop(p *Packet, why Reason) {
 // packet finds the session of p and decides.
 func (e *Engine) packet(p *Packet) {
 	if !e.pkt.decode(p.Data) {
-		e.undecodable(p)
+		e.drop(p, ReasonUndecodable) // whatever --undecided says: it may belong to a session that is inspected
 		return
 	}
 	if why := e.malformed(p); why != ReasonNone {
@@ -213,7 +210,7 @@ func (e *Engine) packet(p *Packet) {
 	switch {
 	case handshake == flow.SYN && (en == nil || e.replaceable(en)):
 		e.open(en, k, p)
-	case en != nil:
+	case en != nil && !e.knownUnder(en, k):
 		e.session(en, p)
 	case handshake == flow.SYN|flow.ACK && e.opt.Synproxy:
 		e.openProxied(k, p)
@@ -222,13 +219,12 @@ func (e *Engine) packet(p *Packet) {
 	}
 }
 
-// undecodable decides on what is no TCP packet that can be read.
-func (e *Engine) undecodable(p *Packet) {
-	if e.opt.Undecided == UndecidedOpen {
-		e.accept(p, false, MarkNone)
-		return
-	}
-	e.drop(p, ReasonUndecodable)
+// knownUnder reports whether the packet belongs to a connection that was open when
+// the inspection began, and en to a SYN with its addresses that nobody has
+// answered.
+func (e *Engine) knownUnder(en *entry, k flow.Key) bool {
+	_, known := e.known[k]
+	return known && en.Value.tcb.Embryonic() && e.pkt.seg.Flags&flow.SYN == 0
 }
 
 // midstream decides on a packet of a connection whose start was not seen.

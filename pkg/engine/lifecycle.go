@@ -12,11 +12,10 @@ import (
 )
 
 // replaceable reports whether a SYN may begin a new connection in the place of
-// en at once: one whose SYN was refused or never answered, and which its client
-// begins anew. Nothing was forwarded on it yet.
+// en at once: one whose SYN was refused.
 func (e *Engine) replaceable(en *entry) bool {
 	s := &en.Value
-	return s.tcb.Embryonic() && dirOf(en, e.pkt.src) == flow.Original && (s.torn || e.pkt.seg.Seq != s.tcb.Acked(flow.Original))
+	return s.tcb.Embryonic() && s.torn && dirOf(en, e.pkt.src) == flow.Original
 }
 
 // open begins a connection with the SYN p; old is what it replaces.
@@ -54,6 +53,9 @@ func (e *Engine) openProxied(k flow.Key, p *Packet) {
 	case e.pkt.seg.Len > 0:
 		e.drop(p, ReasonSYNPayload)
 		return
+	case p.In != 0 && p.In == p.Out: // the client, answering itself
+		e.drop(p, ReasonSpoofed)
+		return
 	}
 	en := e.insert(k, Endpoint{e.pkt.dst, p.Out}, Endpoint{e.pkt.src, p.In})
 	if en == nil {
@@ -86,7 +88,6 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 	s.started = e.now
 	s.iface[flow.Original] = client.Interface
 	s.dialogue.Init(e.rules)
-	delete(e.known, k)
 	e.table.SetTimer(en, flow.Embryonic, e.now)
 	e.counters.Sessions++
 	e.emit(Event{Kind: EventBuilt, Conn: connOf(en)})
@@ -94,8 +95,11 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 }
 
 // over reports whether a SYN with the addresses of s may mean a new connection: s
-// is closed, or ended, or passes unjudged, so that its end was not seen.
-func (s *session) over() bool { return s.torn || s.phase == phaseDead || s.phase == phaseBypass }
+// has no answer yet, or is closed, or ended, or passes unjudged, so that its end
+// was not seen.
+func (s *session) over() bool {
+	return s.torn || s.phase == phaseDead || s.phase == phaseBypass || s.tcb.Embryonic()
+}
 
 // opensAgain handles a SYN, and what the server says to it, where the addresses
 // are those of a session that may be over. Anybody can send such a SYN. It goes
@@ -111,13 +115,12 @@ func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	switch {
 	case dir == flow.Original && flags == flow.SYN && s.over() && seg.Seq != s.tcb.First(flow.Original):
 		s.more().again = &synAgain{*seg, p.In, p.Out}
-	case dir == flow.Original, again == nil && !e.opt.Synproxy, !s.over():
-		return false
-	case flags == flow.SYN|flow.ACK && seg.Seq != s.tcb.First(flow.Reply) && e.answers(s, again):
-		if again != nil && p.In != 0 && p.In == again.in && p.In != again.out {
-			e.spoofed(en, dir, p)
-			return true
+		if s.tcb.Embryonic() {
+			e.table.SetTimer(en, flow.Embryonic, e.now)
 		}
+	case dir == flow.Original, !s.over():
+		return false
+	case flags == flow.SYN|flow.ACK && e.answersAgain(s, p):
 		e.replace(en, p, again)
 		return true
 	case flags == flow.RST|flow.ACK && seg.Len == 0 && again != nil && seg.Ack == again.segment.Seq.Add(1):
@@ -129,13 +132,18 @@ func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	return true
 }
 
-// answers reports whether the SYN-ACK in hand answers the SYN again, or, where
-// there is none, one of the kernel's synproxy.
-func (e *Engine) answers(s *session, again *synAgain) bool {
-	if again == nil {
-		return e.pkt.seg.Ack != s.tcb.First(flow.Original).Add(1)
+// answersAgain reports whether the SYN-ACK in hand answers the SYN again, or, where
+// there is none, one of the kernel's synproxy, and comes from the server.
+func (e *Engine) answersAgain(s *session, p *Packet) bool {
+	again, seg := s.again(), &e.pkt.seg
+	switch {
+	case !s.tcb.Embryonic() && seg.Seq == s.tcb.First(flow.Reply):
+		return false
+	case again != nil:
+		own := p.In != 0 && p.In == again.in && p.In != again.out // of the client's interface
+		return seg.Ack == again.segment.Seq.Add(1) && !own
 	}
-	return e.pkt.seg.Ack == again.segment.Seq.Add(1)
+	return e.opt.Synproxy && seg.Ack != s.tcb.First(flow.Original).Add(1) && !s.spoofed(flow.Reply, p.In)
 }
 
 // replace ends the session en and begins the one whose SYN was forwarded, or sent
@@ -158,6 +166,10 @@ func (e *Engine) replace(en *entry, p *Packet, again *synAgain) {
 // synAck takes the server's answer to the SYN.
 func (e *Engine) synAck(en *entry, p *Packet) {
 	s := &en.Value
+	delete(e.known, en.Key())
+	if s.extra != nil {
+		s.extra.again = nil
+	}
 	s.iface[flow.Reply] = p.In
 	e.forward(en, flow.Reply, p, flow.InOrder, false)
 	s.ledger[flow.Reply].Start(s.tcb.Next(flow.Reply))
@@ -169,6 +181,9 @@ func (e *Engine) establish(en *entry) {
 	if t := en.Timer(); t == flow.Greeting || t == flow.Closing && !en.Value.tcb.Closed() {
 		e.table.SetTimer(en, flow.NoTimer, e.now)
 		en.Value.torn = false // a RST was refused after all: there will be another end
+		if en.Value.extra != nil {
+			en.Value.extra.again = nil
+		}
 	}
 }
 
@@ -277,11 +292,21 @@ func (e *Engine) refuse(en *entry, dir flow.Dir, p *Packet) {
 }
 
 // bypass lets a packet of an unjudged session pass and asks the kernel to take
-// the session over. A RST or FIN may be a stranger's: payload behind it shows
-// that the session lives.
+// the session over, unless a SYN waits for its answer: the kernel may count what
+// comes now as a new connection's. A SYN or SYN-ACK that begins no other session
+// is dropped for the same reason. A RST or FIN may be a stranger's: payload behind
+// it shows that the session lives.
 func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
-	e.accept(p, false, MarkOffload)
+	switch {
+	case e.pkt.seg.Flags&flow.SYN != 0:
+		e.drop(p, ReasonDuplicateSYN)
+		return
+	case s.again() != nil:
+		e.accept(p, false, MarkNone)
+	default:
+		e.accept(p, false, MarkOffload)
+	}
 	switch {
 	case e.pkt.seg.Flags&flow.RST != 0:
 		e.teardown(en, TeardownReset, smtp.Side(dir))
@@ -294,11 +319,8 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 	default:
 		if e.pkt.seg.Len > 0 && s.torn {
 			s.torn, s.fins = false, [2]bool{}
-			e.table.SetTimer(en, flow.NoTimer, e.now)
 		}
-		return
 	}
-	e.table.SetTimer(en, flow.Closing, e.now)
 }
 
 // startBypass ends the inspection of a session that passes unjudged from here.
@@ -337,10 +359,23 @@ func (e *Engine) expire(en *entry) {
 		return
 	case flow.Embryonic:
 		e.teardown(en, TeardownSYNTimeout, smtp.Client)
-	case flow.Greeting:
-		e.teardown(en, TeardownTimeout, smtp.Client)
+	case flow.Greeting, flow.Closing:
+		e.gone(en)
 	}
 	e.remove(en)
+}
+
+// gone tells of the end of a session that nobody has seen ending, but perhaps a
+// RST that may have been refused.
+func (e *Engine) gone(en *entry) {
+	switch s := &en.Value; {
+	case s.noted&notedReset != 0:
+		e.teardown(en, TeardownReset, smtp.Client)
+	case s.noted&(notedReset<<flow.Reply) != 0:
+		e.teardown(en, TeardownReset, smtp.Server)
+	default:
+		e.teardown(en, TeardownTimeout, smtp.Client)
+	}
 }
 
 // remove forgets a session.

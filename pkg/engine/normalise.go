@@ -63,10 +63,16 @@ func (e *Engine) lowerWindow(s *session, p *Packet) bool {
 }
 
 // overwrite puts what was forwarded before over the payload of p, and reports
-// whether that changed it.
+// whether that changed it. What its receiver has acknowledged is blanked: nothing
+// that was not judged passes, even if the receiver should count otherwise.
 func (e *Engine) overwrite(en *entry, dir flow.Dir, p *Packet) bool {
 	s := &en.Value
-	changed, conflict := s.ledger[dir].Overwrite(e.pkt.seg.Seq, p.Data[e.pkt.payload:])
+	payload := p.Data[e.pkt.payload:]
+	changed, conflict := s.ledger[dir].Overwrite(e.pkt.seg.Seq, payload)
+	if n := s.ledger[dir].Base().Sub(e.pkt.seg.Seq); n > 0 && len(payload) > 0 {
+		clear(payload[:min(n, len(payload))])
+		changed = true
+	}
 	if !conflict {
 		return changed
 	}

@@ -127,7 +127,7 @@ func (e *Engine) ahead(en *entry, dir flow.Dir, p *Packet) {
 	repeats := seq.Add(n).LessEq(l.Reach(seq))
 	switch {
 	case repeats:
-	case s.dialogue.Transparent(seq.Sub(s.tcb.Next(dir)), payload) && l.Reserve(e.pool, seq, n, e.pool.Share(e.ledgerLimit(dir))):
+	case s.dialogue.Transparent(seq.Sub(s.tcb.Next(dir)), payload) && e.pool.Spacious() && l.Reserve(e.pool, seq, n, e.ledgerLimit(dir)):
 		l.Put(seq, payload)
 		e.counters.Early++
 	case edited:
@@ -200,7 +200,7 @@ func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
 	if dir == flow.Original && !s.dialogue.Room(fresh) {
 		return ReasonPending
 	}
-	l, limit := &s.ledger[dir], e.pool.Share(e.ledgerLimit(dir))
+	l, limit := &s.ledger[dir], e.ledgerLimit(dir)
 	if dir == flow.Reply && l.Len()+len(fresh) > limit && len(fresh) <= limit {
 		l.Release(e.pool, l.Base().Add(l.Len()+len(fresh)-limit))
 	}

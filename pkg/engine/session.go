@@ -98,13 +98,21 @@ type synAgain struct {
 // entry is a session in the table.
 type entry = flow.Entry[session]
 
-// ledgerLimit is the bound of the ledger of direction d.
+// ledgerLimit is how many octets the ledger of direction d may keep at present.
+// What a ledger of replies has forgotten cannot be sent again: it shrinks last.
 func (e *Engine) ledgerLimit(d flow.Dir) int {
-	if d == flow.Original {
-		return e.limits.LedgerPerFlow
+	switch {
+	case d == flow.Original:
+		return e.pool.Share(e.limits.LedgerPerFlow)
+	case e.pool.Spacious():
+		return e.limits.LedgerServer
 	}
-	return e.limits.LedgerServer
+	return e.pool.Share(min(e.limits.LedgerServer, tightReplies))
 }
+
+// tightReplies is how much of the replies is kept when the pool is half full: the
+// window of a client that has got nothing yet.
+const tightReplies = 64 << 10
 
 // offset is where in the stream of direction d the sequence number stands.
 func (s *session) offset(d flow.Dir, seq wire.Seq) uint64 {

@@ -292,7 +292,7 @@ func TestUndecodable(t *testing.T) {
 }
 
 func TestLedgerOfRepliesForgets(t *testing.T) {
-	w := connect(t, Options{})
+	w := connect(t, Options{Limits: Limits{LedgerServer: 64 << 10}})
 	w.talk("S: 220 x\nC: HELP")
 	line := "214-" + strings.Repeat("x", 994) + "\r\n"
 	for range 100 { // no client bytes in between: pure ACKs do not come through the queue

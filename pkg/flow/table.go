@@ -26,7 +26,7 @@ var timeouts = [NumTimers]time.Duration{
 	Embryonic: 30 * time.Second, // the ASA's embryonic time-out (asa.md 5.2)
 	Greeting:  6 * time.Minute,  // RFC 5321 section 4.5.3.2.1 lets a client wait 5 for the greeting
 	Closing:   30 * time.Second, // a last retransmission; conntrack keeps TIME_WAIT for 120 s
-	Draining:  60 * time.Second, // what a server may take for a reply it owes
+	Draining:  10 * time.Minute, // what a server may take for the reply to a message (RFC 5321 section 4.5.3.2.6)
 	Tombstone: 120 * time.Second,
 }
 

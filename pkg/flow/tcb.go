@@ -329,7 +329,7 @@ func (t *TCB) Window(s *Segment, room int) uint16 {
 // Forward notes that a segment, which Check called InOrder, Old or Ahead, goes
 // to its receiver.
 func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
-	h, other := &t.half[d], &t.half[d.Other()]
+	h := &t.half[d]
 	if s.Flags&SYN != 0 {
 		switch {
 		case t.state == established:
@@ -341,14 +341,10 @@ func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 		return
 	}
 	if s.Flags&(ACK|RST) == ACK && t.state != synSent {
-		sure := *s
-		if d == Original {
-			sure.Ack = t.sure(s.Ack)
+		t.half[d.Other()].offer(s, h.scale)
+		if h.acked.LessEq(s.end()) {
+			t.learn(d, s)
 		}
-		other.receive(&sure, h.scale)
-	}
-	if s.Options.HasStamp && h.stamped && s.Seq.LessEq(h.acked) && int32(s.Options.Stamp-h.stamp) > 0 && v != Ahead {
-		h.stamp = s.Options.Stamp
 	}
 	if v != InOrder {
 		return
@@ -369,6 +365,21 @@ func (t *TCB) repeat(s *Segment) {
 	client.acked, client.widest = before.acked, before.widest
 	if t.state == synReceived {
 		t.agree()
+	}
+}
+
+// learn notes what a segment without SYN or RST says beside its octets. One that
+// ends before what its receiver has acknowledged says nothing: its receiver does
+// not look at it (RFC 9293 section 3.10.7.4), and anybody can send it.
+func (t *TCB) learn(d Dir, s *Segment) {
+	h, other := &t.half[d], &t.half[d.Other()]
+	sure := *s
+	if d == Original {
+		sure.Ack = t.sure(s.Ack)
+	}
+	other.receive(&sure, h.scale)
+	if h.stamped && s.Options.HasStamp && s.Seq.LessEq(h.acked) && int32(s.Options.Stamp-h.stamp) > 0 {
+		h.stamp = s.Options.Stamp // RFC 7323 section 4.3
 	}
 }
 
@@ -398,9 +409,13 @@ func (h *half) receive(s *Segment, scale uint8) {
 	if h.acked.Less(s.Ack) && s.Ack.LessEq(h.next) {
 		h.acked = s.Ack
 	}
-	window := uint32(s.Window) << scale
-	h.widest = max(h.widest, window)
-	if edge := s.Ack.Add(int(window)); h.edge.Less(edge) {
+	h.widest = max(h.widest, uint32(s.Window)<<scale)
+	h.offer(s, scale)
+}
+
+// offer notes the window in s alone: its sender may have meant it.
+func (h *half) offer(s *Segment, scale uint8) {
+	if edge := s.Ack.Add(int(s.Window) << scale); h.edge.Less(edge) {
 		h.edge = edge
 	}
 }

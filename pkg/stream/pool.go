@@ -11,6 +11,7 @@ const minBuffer = 64
 type Pool struct {
 	max  int // octets of all buffers together, in use or free
 	used int
+	kept int          // octets of the free ones, at most an eighth of max
 	free [32][][]byte // by the logarithm of their size
 }
 
@@ -50,9 +51,22 @@ func (p *Pool) Offer(max int) int {
 // come as one.
 const largestPacket = 1 << 16
 
+// Spacious reports whether there is room for octets that might as well wait: those
+// behind a gap, for which one octet may cost a whole window of memory.
+func (p *Pool) Spacious() bool { return p.used <= p.max/2 }
+
+// small is a buffer that holds commands, replies and a segment of an Ethernet. The
+// last sixteenth of the pool is theirs, so that sessions can begin, and go on
+// slowly, when others have taken all the rest.
+const small = 4 << 10
+
 // get returns a buffer of size octets, a power of two, or nil.
 func (p *Pool) get(size int) []byte {
-	if p.used+size > p.max {
+	limit := p.max
+	if size > small {
+		limit -= p.max / 16
+	}
+	if p.used+size > limit {
 		return nil
 	}
 	p.used += size
@@ -60,7 +74,11 @@ func (p *Pool) get(size int) []byte {
 	if n := len(p.free[class]); n > 0 {
 		b := p.free[class][n-1]
 		p.free[class] = p.free[class][:n-1]
+		p.kept -= size
 		return b
+	}
+	if p.used+p.kept > p.max { // buffers of other sizes
+		p.free, p.kept = [len(p.free)][][]byte{}, 0
 	}
 	return make([]byte, size)
 }
@@ -71,7 +89,8 @@ const maxFree = 64
 func (p *Pool) put(b []byte) {
 	p.used -= len(b)
 	class := bits.TrailingZeros(uint(len(b)))
-	if len(p.free[class]) < maxFree {
+	if len(p.free[class]) < maxFree && p.kept+len(b) <= p.max/8 {
 		p.free[class] = append(p.free[class], b)
+		p.kept += len(b)
 	}
 }

@@ -277,3 +277,27 @@ func TestAssembler(t *testing.T) {
 		t.Errorf("got %q", got)
 	}
 }
+
+// The bound of a pool holds for all of its memory, in use or free.
+func TestPoolBoundsFreeBuffers(t *testing.T) {
+	const max = 1 << 20
+	p := NewPool(max)
+	for size := max / 2; size >= 1<<14; size /= 2 { // each size in turn, all of the pool
+		var all [][]byte
+		for b := p.get(size); b != nil; b = p.get(size) {
+			all = append(all, b)
+		}
+		for _, b := range all {
+			p.put(b)
+		}
+	}
+	total := p.Used()
+	for _, list := range p.free {
+		for _, b := range list {
+			total += len(b)
+		}
+	}
+	if total > max {
+		t.Errorf("%d octets in a pool of %d", total, max)
+	}
+}

@@ -82,7 +82,7 @@ func (w *world) forge(c *conn, dir flow.Dir) *forgery {
 	if w.plan.class != harmless && w.chance(50) {
 		window = w.rnd.IntN(65536)
 	}
-	f.s = segment{flags: flow.ACK, window: uint16(window), scale: -1, mss: 1460, stamped: f.from.stamps}
+	f.s = segment{flags: flow.ACK, window: uint16(window), scale: f.from.shift[dir], mss: 1460, stamped: f.from.stamps}
 	return f
 }
 
@@ -97,6 +97,9 @@ func (f *forgery) send() {
 	w := f.w
 	f.s.seq = f.from.isn + 1 + uint32(f.pos)
 	f.s.ack = f.to.isn + 1 + uint32(f.ackPos)
+	if f.dir == flow.Original {
+		f.s.ack += f.c.proxy.shift
+	}
 	if f.s.stamped && f.s.stamp == 0 {
 		f.s.stamp, f.s.echo = f.from.clock(), f.from.recent
 	}
@@ -108,6 +111,10 @@ func (f *forgery) send() {
 	}
 	p.wreck(w, f.wreck)
 	w.stats.Forged++
+	if w.intercept(p) || w.plan.synproxy && f.s.flags&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK { // conntrack takes none
+		w.release(p)
+		return
+	}
 	p.near = true
 	w.queue.push(event{at: w.now, kind: atEngine, p: p})
 }
@@ -252,6 +259,7 @@ var wickedForgeries = []trick{
 	{"SYN", func(f *forgery) {
 		f.s.flags = some(f.w, flow.SYN, flow.SYN, flow.SYN|flow.ACK, flow.SYN|flow.FIN, flow.SYN|flow.RST)
 		f.pos = some(f.w, -1, f.pos, f.w.rnd.IntN(1<<30))
+		f.s.scale = some[int8](f.w, f.s.scale, -1, 0, 14)
 		f.s.payload = f.evil()[:f.w.rnd.IntN(2)]
 		f.send()
 	}},

@@ -34,6 +34,7 @@ func (w *world) told(ev *engine.Event) {
 		}
 	}
 	switch {
+	case ev.Kind == engine.EventTeardown && ev.Teardown == engine.TeardownSYNTimeout: // every answer to the SYN was lost; there will be another one
 	case ev.Kind == engine.EventTeardown && ev.Teardown == engine.TeardownTimeout && w.forgetting: // of a connection that the kernel had taken over
 	case ev.Kind == engine.EventTeardown && ev.Teardown != engine.TeardownFINs && ev.Teardown != engine.TeardownReplaced,
 		ev.Kind == engine.EventUndecided,
@@ -128,9 +129,9 @@ func (w *world) finish() {
 func (w *world) checkComplete(c *conn) {
 	client, server := c.host[flow.Original], c.host[flow.Reply]
 	for i, e := range []*endpoint{client, server} {
-		// The last ACK of all may be lost until the engine has forgotten the
-		// connection.
-		if !client.eof || !server.eof || e.phase != hostDead && !e.finished() {
+		// Both have got everything and the end of it. The last ACK of all may be
+		// lost until the engine has forgotten the connection.
+		if !e.eof || !e.closing {
 			w.fail("a transfer that nobody attacks completes", "conn %d, %s: phase %d, acknowledged %d of %d, got %d, eof %v, closing %v",
 				c.index, [...]string{"client", "server"}[i], e.phase, e.una, e.length(), e.in.next, e.eof, e.closing)
 			return

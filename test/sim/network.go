@@ -21,10 +21,11 @@ func (w *world) send(c *conn, dir flow.Dir, s *segment) {
 	p := w.packet()
 	p.build(c, dir, s)
 	switch {
-	case c.reused:
+	case c.reused, w.intercept(p):
 		w.release(p)
 	case w.plan.kernelACKs && dir == flow.Original && c.up && p.pureACK():
 		w.stats.KernelACKs++
+		w.translate(p)
 		w.travel(p, &c.net[dir], atHost)
 	default:
 		if w.plan.hostile(dir) {
@@ -142,6 +143,9 @@ func (q *packet) extend(p *packet, w *world) bool {
 // one becomes segments again.
 func (w *world) depart(p *packet) {
 	l := &w.plan.beyond[p.dir]
+	if !w.translate(p) {
+		return
+	}
 	if !p.merged {
 		w.travel(p, l, atHost)
 		return

@@ -39,6 +39,7 @@ type plan struct {
 	size       int // octets of a message
 	conntrack  bool
 	kernelACKs bool
+	synproxy   bool
 	attacks    int // percent of the packets that give an attacker an idea
 	beyond     [2]link
 	horizon    time.Duration
@@ -85,6 +86,7 @@ func (w *world) draw(maps []*policy.Map) {
 	if p.honest() {
 		p.horizon = 10 * time.Minute
 	}
+	p.synproxy = (p.class == unlucky || p.class == hostileClient) && w.chance(10)
 	p.attacks = w.between(2, 30)
 	for dir := range p.beyond {
 		p.beyond[dir] = w.link(false)
@@ -130,7 +132,7 @@ func (w *world) drawLimits() {
 		}
 	}
 	if !w.plan.honest() && w.chance(50) {
-		l.LedgerPerFlow, l.LedgerServer, l.Ledger = w.between(200, 4000), w.between(200, 4000), w.between(300, 20000)
+		l.LedgerPerFlow, l.LedgerServer, l.Ledger = w.between(200, 4000), w.between(60, 600), w.between(300, 20000)
 	}
 }
 
@@ -187,7 +189,7 @@ func (w *world) reset(seed uint64) {
 	w.given = append(w.given[:0], nil, nil) // ids 0 and 1 are nobody's
 	w.spare, w.conns = append(w.spare, w.conns...), w.conns[:0]
 	w.draw(w.maps)
-	w.eng = engine.New(engine.Options{Map: w.plan.m, TCP: w.plan.tcp, Undecided: w.plan.undecided, Limits: w.plan.limits,
+	w.eng = engine.New(engine.Options{Map: w.plan.m, TCP: w.plan.tcp, Undecided: w.plan.undecided, Limits: w.plan.limits, Synproxy: w.plan.synproxy,
 		Midstream: some(w, engine.MidstreamReset, engine.MidstreamDrop)})
 	w.stats.Classes[w.plan.class]++
 	for i := range w.plan.conns {
@@ -205,9 +207,18 @@ func (w *world) connection(i int) {
 	} else {
 		c.address(w, i)
 	}
+	c.proxy.on = w.plan.synproxy && w.chance(80)
+	if c.proxy.on {
+		c.proxy.shift = w.rnd.Uint32()
+		w.stats.Proxied++
+	}
 	for dir := range c.host {
 		c.net[dir] = w.link(true)
-		c.host[dir].open(w, c, flow.Dir(dir), w.traits())
+		t := w.traits()
+		if c.proxy.on {
+			t.scale, t.stamps = -1, false // what it offers on both sides is a matter of its own
+		}
+		c.host[dir].open(w, c, flow.Dir(dir), t)
 		c.tap[dir].fin, c.tap[dir].acked, c.tap[dir].isn = -1, -1, c.host[dir].isn
 	}
 	if c.after != nil { // numbers that the old connection's packets do not reach

@@ -37,7 +37,9 @@ func (e *endpoint) receiveSYN(p *packet) {
 // learn takes from the peer's SYN what holds for the connection.
 func (e *endpoint) learn(p *packet) {
 	e.irs = p.seq()
-	e.c.tap[e.dir.Other()].isn = e.irs
+	if e.c.tap[e.dir.Other()].isn = e.irs; e.dir == flow.Original {
+		e.c.tap[flow.Reply].isn -= e.c.proxy.shift
+	}
 	if o := p.option(optMSS); len(o) == 2 {
 		e.mss = min(e.mss, int(binary.BigEndian.Uint16(o)))
 	}

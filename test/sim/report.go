@@ -47,7 +47,7 @@ func (w *world) failAt(p *packet, invariant, format string, args ...any) {
 	}
 	c := p.c
 	w.fail(invariant, "packet %d of conn %d, direction %d, given at %v: flags %#x, seq %d (position %d), ack %d (position %d), in %d, forged %v %s, merged %v, %d octets %.120q\n%s",
-		p.id, c.index, p.dir, p.given, p.flags(), p.seq(), c.position(p.dir, p.seq()), p.ack(), c.position(p.dir.Other(), p.ack()),
+		p.id, c.index, p.dir, p.given, p.flags(), p.seq(), c.position(p.dir, p.seq()), p.ack(), c.position(p.dir.Other(), p.acked()),
 		p.in, p.forged, p.trick, p.merged, len(p.payload()), p.payload(), fmt.Sprintf(format, args...))
 }
 
@@ -59,6 +59,7 @@ type Stats struct {
 	Held, Early, Conflicts, Edited           uint64 // the engine's counters
 	Resets, RSTs                             uint64 // MarkReset; packets made into RSTs
 	Ended, Offloaded                         uint64
+	Proxied                                  uint64 // connections behind a synproxy
 	Replayed                                 uint64 // connections that were judged again
 	Classes                                  [numClasses]uint64
 	Drops                                    [engine.NumReasons]uint64
@@ -81,6 +82,7 @@ func (s *Stats) add(t *Stats) {
 		{&s.Packets, &t.Packets}, {&s.Lost, &t.Lost}, {&s.Late, &t.Late}, {&s.Cut, &t.Cut}, {&s.Merged, &t.Merged}, {&s.Forged, &t.Forged},
 		{&s.KernelACKs, &t.KernelACKs}, {&s.Held, &t.Held}, {&s.Early, &t.Early}, {&s.Conflicts, &t.Conflicts}, {&s.Edited, &t.Edited},
 		{&s.Resets, &t.Resets}, {&s.RSTs, &t.RSTs}, {&s.Ended, &t.Ended}, {&s.Offloaded, &t.Offloaded}, {&s.Replayed, &t.Replayed},
+		{&s.Proxied, &t.Proxied},
 	} {
 		*f[0] += *f[1]
 	}
@@ -100,7 +102,7 @@ func (s *Stats) Write(out io.Writer) {
 	fmt.Fprintf(out, "packets %d, lost %d, late %d, cut %d, merged %d, forged %d, kernel-accepted ACKs %d\n", s.Packets, s.Lost, s.Late, s.Cut, s.Merged, s.Forged, s.KernelACKs)
 	fmt.Fprintf(out, "held %d, early %d, conflicts %d, edited %d, sessions ended %d, offloaded %d, reset marks %d, RSTs made %d\n",
 		s.Held, s.Early, s.Conflicts, s.Edited, s.Ended, s.Offloaded, s.Resets, s.RSTs)
-	fmt.Fprintf(out, "connections judged again: %d\ndropped:", s.Replayed)
+	fmt.Fprintf(out, "connections behind a synproxy %d, judged again %d\ndropped:", s.Proxied, s.Replayed)
 	for r, n := range s.Drops {
 		if n > 0 {
 			fmt.Fprintf(out, " %v %d", engine.Reason(r), n)
@@ -124,7 +126,7 @@ func (w *world) tracePacket(p *packet) {
 		}
 	}
 	fmt.Fprintf(w.trace, "%12v  %4d  conn %d %c  in %d  %-6s seq %d ack %d wnd %d%s  %.200q\n", w.now, p.id, c.index, "CS"[p.dir], p.in, flagNames(p.flags()),
-		c.position(p.dir, p.seq()), c.position(p.dir.Other(), p.ack()), p.window(), note, p.payload())
+		c.position(p.dir, p.seq()), c.position(p.dir.Other(), p.acked()), p.window(), note, p.payload())
 }
 
 // traceDecision tells what became of it.

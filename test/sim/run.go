@@ -9,7 +9,7 @@ import (
 )
 
 // maxReported is how many violations a run keeps; it counts all.
-const maxReported = 200
+const maxReported = 20
 
 // Result is what a run has found.
 type Result struct {

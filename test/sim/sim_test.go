@@ -3,6 +3,8 @@ package sim
 import (
 	"io"
 	"testing"
+
+	"github.com/smtpwall/smtpwall/pkg/engine"
 )
 
 // TestSim plays a fixed set of schedules; `make sim` plays others.
@@ -48,11 +50,22 @@ func TestSchedulesMeetEverything(t *testing.T) {
 	}
 	s := &res.Stats
 	for name, n := range map[string]uint64{
+		"early": s.Early, "conflicts": s.Conflicts, "behind a synproxy": s.Proxied,
 		"lost": s.Lost, "late": s.Late, "cut": s.Cut, "merged": s.Merged, "forged": s.Forged, "kernel-accepted ACKs": s.KernelACKs,
 		"held": s.Held, "edited": s.Edited, "reset marks": s.Resets, "RSTs": s.RSTs, "ended": s.Ended, "offloaded": s.Offloaded, "judged again": s.Replayed,
 	} {
 		if n < 20 {
 			t.Errorf("%s: only %d in 2000 schedules", name, n)
+		}
+	}
+	for _, r := range []engine.Reason{
+		engine.ReasonUndecodable, engine.ReasonMidstream, engine.ReasonTableFull, engine.ReasonNotSYN, engine.ReasonSYNPayload,
+		engine.ReasonDuplicateSYN, engine.ReasonSpoofed, engine.ReasonInvalidRST, engine.ReasonInvalidACK, engine.ReasonBeyondFIN,
+		engine.ReasonLedgerFull, engine.ReasonHoldFull, engine.ReasonHoldTimeout, engine.ReasonEnded, engine.ReasonPolicy,
+		engine.ReasonUndecided, engine.ReasonChecksum, engine.ReasonBeyondWindow, engine.ReasonOldTimestamp, engine.ReasonReservedBits,
+	} {
+		if s.Drops[r] == 0 {
+			t.Errorf("no packet was dropped for %v", r)
 		}
 	}
 	for i, n := range s.Classes {

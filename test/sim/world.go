@@ -47,6 +47,7 @@ type conn struct {
 	client   *client
 	server   *server
 	tap      [2]tap
+	proxy    proxy
 	net      [2]link // before the engine, by direction
 	last     [2]*packet
 	grown    []growth

@@ -27,6 +27,11 @@ func main() {
 	seed := flag.Int("seed", 1, "seed of the first")
 	only := flag.String("only", "", "plant only bugs whose name holds this")
 	flag.Parse()
+	// What the engine does wrong by itself would pass for the planted bug.
+	if found, err := plant(bug{}, *n, *seed); err != nil || found != "" {
+		fmt.Fprintf(os.Stderr, "planted: without a bug, which must find nothing: %v %s\n", err, found)
+		os.Exit(1)
+	}
 	missed := 0
 	for _, b := range bugs {
 		if !strings.Contains(b.name, *only) {
@@ -49,17 +54,19 @@ func main() {
 	}
 }
 
-// plant plays schedules against an engine with the bug and returns what was
-// found first; nothing is the empty string.
+// plant plays schedules against an engine with the bug, if it has a file, and
+// returns what was found first; nothing is the empty string.
 func plant(b bug, n, seed int) (found string, err error) {
 	dir, err := os.MkdirTemp("", "smtpwall-planted-")
 	if err != nil {
 		return "", fmt.Errorf("make a directory for the changed file: %w", err)
 	}
 	defer os.RemoveAll(dir)
-	overlay, err := lay(b, dir)
-	if err != nil {
-		return "", err
+	overlay := ""
+	if b.file != "" {
+		if overlay, err = lay(b, dir); err != nil {
+			return "", err
+		}
 	}
 	program := filepath.Join(dir, "simulate")
 	if out, err := exec.Command("go", "build", "-overlay", overlay, "-o", program, "./test/sim/simulate").CombinedOutput(); err != nil {
