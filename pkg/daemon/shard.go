@@ -241,6 +241,7 @@ func (s *shard) replaceEngine(fault any, stack []byte) {
 	s.last = engine.Counters{}
 	opt := s.inspect.Engine
 	opt.FirstConn += opt.ConnStep * s.taken // no more connections than packets had a number
+	opt.Known = nil                         // some of them were inspected since
 	s.engine = s.newEngine(opt)
 }
 

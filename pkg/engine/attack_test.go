@@ -316,3 +316,85 @@ func TestAcknowledgedIsBlanked(t *testing.T) {
 	w.want(client, "NOOP\nNOOP\n")
 	w.done()
 }
+
+// Linux takes a RST at the right edge of the highest SACK block, too
+// (tcp_validate_incoming): behind octets that went on early, the client's own
+// RST stands there. Its next connection from the same port is not refused.
+func TestRSTBehindEarlyOctets(t *testing.T) {
+	w := inData(t, Options{})
+	at := w.sent[client]
+	w.accepted(at+10, "text behind a gap\r\n")
+	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 1 + uint32(at+10+19)})
+	if d := w.raw(client, synOf(5000)); d.Verdict != Accept {
+		t.Errorf("the next SYN: %s", d.Reason)
+	}
+}
+
+// The reset mark and the deletion of the conntrack entry are for the session that
+// was ended, not for the new one with its addresses.
+func TestNoKillBehindANewSYN(t *testing.T) {
+	w := connect(t, Options{Map: mustParse(t, "match cmd line length gt 10\n  reset")})
+	w.talk("S: 220 x\nC: NOOP this is long")
+	w.raw(client, synOf(5000))
+	w.e.TakeKills()
+	w.raw(client, w.at(client, w.sent[client], "an old packet, or a stranger's\r\n"))
+	if kills := w.e.TakeKills(); len(kills) > 0 {
+		t.Errorf("the entry of the new connection is deleted: %v", kills)
+	}
+}
+
+// The last owed reply is lost behind the firewall: the server's retransmission
+// still passes, else the accepted mail is sent twice.
+func TestLastOwedReplyIsLost(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: DATA\nS: 354 go\nC: a\nC: .\nC: RCPT TO:<a|b>")
+	w.sent[client] -= len("RCPT TO:<a|b>\r\n") // the server did not get it
+	at := w.sent[server]
+	if w.talk("S: 250 queued"); len(w.drops) != 1 {
+		t.Fatalf("drops %v", w.drops)
+	}
+	w.now += time.Second
+	if d := w.raw(server, w.at(server, at, "250 queued\r\n")); d.Verdict != Accept {
+		t.Errorf("sent again: %s", d.Reason)
+	}
+}
+
+// A reset that the receiver does not get, or cannot take because octets before it
+// were lost behind the firewall, is said again when it speaks.
+func TestResetIsRepeated(t *testing.T) {
+	w := connect(t, Options{Map: mustParse(t, "match cmd line length gt 10\n  reset")})
+	w.talk("S: 220 x\nC: NOOP") // the NOOP is lost behind the firewall, and then the RST is not exact
+	w.talk("C: NOOP this is long")
+	challenge := w.at(server, w.sent[server], "")
+	challenge.ack = w.isn[client] + 1
+	if d := w.raw(server, challenge); d.Mark != MarkReset {
+		t.Errorf("the server's challenge ACK: %+v", d.Reason)
+	}
+}
+
+// An established session gives its place to nobody, conntrack's late word about
+// the connection before it or not.
+func TestEstablishedIsNotEvicted(t *testing.T) {
+	e := New(Options{Limits: Limits{Flows: 1}})
+	w := connectOn(t, e)
+	w.talk("S: 220 x\nC: NOOP")
+	w.take(e.Forget(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+	other := wireOn(t, e)
+	if d := other.raw(client, synOf(1)); d.Verdict == Accept {
+		t.Error("a SYN takes the place of an established session")
+	}
+}
+
+// A session that is drained ends in time, whatever its server does.
+func TestDrainingEnds(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP\nC: RCPT TO:<a|b>")
+	w.sent[client] -= len("RCPT TO:<a|b>\r\n")
+	w.raw(server, segment{flags: layers.TCP{RST: true}, seq: w.isn[1] + 1 + uint32(w.sent[server])})
+	w.send(server, "250-")
+	w.tick(time.Hour)
+	w.tick(time.Hour)
+	if c := w.e.Counters(); c.Flows != 0 {
+		t.Errorf("%d flows for ever", c.Flows)
+	}
+}

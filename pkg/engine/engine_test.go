@@ -3,6 +3,7 @@ package engine
 import (
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/google/gopacket/layers"
@@ -97,6 +98,10 @@ func TestDropConnection(t *testing.T) {
 	if d := w.send(server, "250 ok\r\n"); d.Verdict != Accept {
 		t.Errorf("an owed reply did not pass: %+v", d)
 	}
+	if d := w.raw(server, w.at(server, w.sent[server]-8, "250 ok\r\n")); d.Verdict != Accept {
+		t.Errorf("its retransmission did not pass: %+v", d)
+	}
+	w.tick(4 * time.Second)
 	if k := w.e.TakeKills(); len(k) != 1 || k[0] != (flow.Tuple{Client: w.addr[0], Server: w.addr[1]}) {
 		t.Errorf("kills %v", k)
 	}
@@ -124,6 +129,7 @@ func TestDropConnectionCountsWhatTheServerGot(t *testing.T) {
 	w.talk("S: 220 x\nC: NOOP")
 	w.raw(client, w.at(client, 6, "NOOP\r\nNOOP\r\nRCPT TO:<|>\r\n"))
 	w.send(server, "250 ok\r\n")
+	w.tick(4 * time.Second)
 	if k := w.e.TakeKills(); len(k) != 1 {
 		t.Errorf("kills %v after the last owed reply", k)
 	}
@@ -166,8 +172,8 @@ func TestReset(t *testing.T) {
 	if k := w.e.TakeKills(); len(k) != 1 {
 		t.Errorf("kills %v", k)
 	}
-	if d := w.send(server, "500 x\r\n"); d.Verdict != Drop {
-		t.Error("a reply passed")
+	if d := w.send(server, "500 x\r\n"); d.Mark != MarkReset {
+		t.Errorf("a reply passed: %+v", d)
 	}
 	w.want(client, "")
 	if diff := cmp.Diff([]string{"built", "match 1 cmd line length gt 512@512", "teardown 4"}, w.log()); diff != "" {

@@ -201,8 +201,12 @@ func (e *Engine) finished(en *entry) {
 // nothing passes unseen.
 func (e *Engine) closes(en *entry, dir flow.Dir, p *Packet) {
 	e.teardown(en, TeardownReset, smtp.Side(dir))
-	e.table.SetTimer(en, flow.Closing, e.now)
 	e.accept(p, e.normalise(en, dir, p), MarkNone)
+	if en.Value.phase == phaseDraining {
+		e.bury(en)
+		return
+	}
+	e.table.SetTimer(en, flow.Closing, e.now)
 }
 
 // end ends a session with the packet in hand, whose bytes of direction dir were
@@ -217,7 +221,7 @@ func (e *Engine) end(en *entry, dir flow.Dir, p *Packet, owed int) {
 		if first {
 			e.counters.EndedByRST++
 		}
-		s.refuse[dir] = true
+		s.refuse = [2]bool{true, true} // the receiver too: it may have lost octets before the RST
 		e.pkt.makeRST(p.Data, s.tcb.Next(dir))
 		e.bury(en)
 		e.accept(p, true, MarkNone)
@@ -253,15 +257,16 @@ func (e *Engine) bury(en *entry) {
 }
 
 // draining lets the replies pass that are owed to commands which the server has
-// got. Of the client's packets only what the server has seen already, or pure
-// ACKs, go on.
+// got, and then their retransmissions for a while. Of the client's packets only
+// what the server has seen already, or pure ACKs, go on.
 func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
 	v := s.tcb.Check(dir, &e.pkt.seg)
+	done := en.Timer() == flow.Drained
 	switch {
-	case dir == flow.Original && v == flow.Old && e.pkt.seg.Flags&flow.RST == 0:
+	case v == flow.Old && (dir == flow.Reply || e.pkt.seg.Flags&flow.RST == 0):
 		e.old(en, dir, p)
-	case dir == flow.Original:
+	case dir == flow.Original, done && v != flow.Closes:
 		e.drop(p, ReasonEnded)
 	default:
 		e.live(en, dir, p)
@@ -269,8 +274,9 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 			e.live(en, dir, e.takeFirst(s, dir))
 		}
 	}
-	if s.phase == phaseDraining && s.dialogue.Owed() == 0 {
-		e.bury(en)
+	if s.phase == phaseDraining && !done && s.dialogue.Owed() == 0 {
+		e.dropHeld(en, ReasonEnded)
+		e.table.SetTimer(en, flow.Drained, e.now)
 	}
 }
 
@@ -279,7 +285,11 @@ func (e *Engine) draining(en *entry, dir flow.Dir, p *Packet) {
 // challenge ACK, and the client with a RST (RFC 5961 section 4).
 func (e *Engine) refuse(en *entry, dir flow.Dir, p *Packet) {
 	s := &en.Value
-	if s.again() != nil && e.pkt.seg.Len == 0 && e.pkt.seg.Flags&(flow.SYN|flow.FIN) == 0 {
+	if s.again() != nil {
+		if e.pkt.seg.Len > 0 || e.pkt.seg.Flags&(flow.SYN|flow.FIN) != 0 {
+			e.drop(p, ReasonEnded)
+			return
+		}
 		e.accept(p, e.normalise(en, dir, p), MarkNone)
 		return
 	}
@@ -303,7 +313,7 @@ func (e *Engine) bypass(en *entry, dir flow.Dir, p *Packet) {
 		e.drop(p, ReasonDuplicateSYN)
 		return
 	case s.again() != nil:
-		e.accept(p, false, MarkNone)
+		e.accept(p, e.normalise(en, dir, p), MarkNone)
 	default:
 		e.accept(p, false, MarkOffload)
 	}
@@ -354,7 +364,7 @@ func (e *Engine) dropHeld(en *entry, why Reason) {
 // expire handles a time-out.
 func (e *Engine) expire(en *entry) {
 	switch en.Timer() {
-	case flow.Draining:
+	case flow.Draining, flow.Drained:
 		e.bury(en)
 		return
 	case flow.Embryonic:

@@ -73,6 +73,10 @@ func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 	case flow.InOrder:
 		e.inOrder(en, dir, p)
 	case flow.Old:
+		if e.abortsBehindGap(s, dir) {
+			e.closes(en, dir, p)
+			return
+		}
 		e.old(en, dir, p)
 	case flow.Ahead:
 		e.ahead(en, dir, p)
@@ -84,6 +88,13 @@ func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 		}
 		e.drop(p, refusals[v])
 	}
+}
+
+// abortsBehindGap reports whether the segment is the RST of a client whose octets
+// went on early: it stands behind them. Linux takes it there.
+func (e *Engine) abortsBehindGap(s *session, dir flow.Dir) bool {
+	last := s.ledger[dir].Last()
+	return e.pkt.seg.Flags&flow.RST != 0 && e.pkt.seg.Seq == last && s.tcb.Next(dir).Less(last)
 }
 
 // old forwards a segment without anything new: what it says again is what was

@@ -17,6 +17,7 @@ const (
 	Greeting        // a SYN-ACK was forwarded, but no payload yet
 	Closing         // both FINs or a RST were forwarded: retransmissions may come
 	Draining        // ended by the inspection, replies are still owed
+	Drained         // the same, and the last reply that was owed has passed: it may be lost and come again
 	Tombstone       // ended by the inspection: packets are refused
 	NumTimers
 )
@@ -27,6 +28,7 @@ var timeouts = [NumTimers]time.Duration{
 	Greeting:  6 * time.Minute,  // RFC 5321 section 4.5.3.2.1 lets a client wait 5 for the greeting
 	Closing:   30 * time.Second, // a last retransmission; conntrack keeps TIME_WAIT for 120 s
 	Draining:  10 * time.Minute, // what a server may take for the reply to a message (RFC 5321 section 4.5.3.2.6)
+	Drained:   4 * time.Second,  // a retransmission or two
 	Tombstone: 120 * time.Second,
 }
 

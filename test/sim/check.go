@@ -104,7 +104,9 @@ func (w *world) decided(p *packet, d *engine.Decision) {
 	}
 	if offload := d.Mark&engine.MarkOffload != 0; offload || !p.broken && p.flags()&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK {
 		c.offloaded, c.open = offload, offload || c.foreign // the ruleset clears the mark for a new connection
-		c.foreign = c.foreign || offload && !c.shaken && len(p.payload()) > 0
+	}
+	if c.after != nil && c.after.open && !c.shaken && len(p.payload()) > 0 {
+		c.foreign, c.open = true, true // conntrack takes no such text for the new connection's
 	}
 	if p.forged {
 		w.taken = append(w.taken, p.trick)

@@ -22,7 +22,7 @@ var bugs = []bug{
 		"edited := e.overwrite(en, dir, p)\n\towed :=", "edited := false\n\towed :="},
 	{"ledger: released before it is acknowledged", segmentGo,
 		"Release(e.pool, s.tcb.Acked(other))", "Release(e.pool, s.tcb.Next(other))"},
-	{"ledger: bound not kept", poolGo, "if p.used+size > p.max {", "if p.used+size < 0 {"},
+	{"ledger: bound not kept", poolGo, "if p.used+size > limit {", "if p.used+size < 0 {"},
 	{"RST: every one closes", tcbGo,
 		"case s.Seq == h.next, h.fin && s.Seq == h.next.Add(-1):", "case true:"},
 	{"hold: segments ahead pass unjudged", segmentGo,
