@@ -94,7 +94,10 @@ func (c *choice) Set(s string) error {
 // engineOptions are the flags, and what inspects a class, in the words of the
 // engine.
 func (o *runOptions) engineOptions(c *policy.Class) engine.Options {
-	e := engine.Options{Map: c.Map, TCP: c.TCP, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset}
+	e := engine.Options{
+		Map: c.Map, TCP: c.TCP, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset,
+		Synproxy: true, // the ruleset may intercept a host at any time, and conntrack knows every SYN
+	}
 	if o.undecided.value == "open" {
 		e.Undecided, e.Midstream = engine.UndecidedOpen, engine.MidstreamBypass
 	}
