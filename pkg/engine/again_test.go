@@ -213,6 +213,52 @@ func TestProxiedKeepsReplies(t *testing.T) {
 	w.done()
 }
 
+// A stranger's segment, which stands anywhere, teaches nothing about the numbers
+// of a synproxy.
+func TestProxiedLearnsFromTheClient(t *testing.T) {
+	for name, forged := range map[string]segment{
+		"not where the client goes on": {flags: layers.TCP{ACK: true, PSH: true}, seq: 5},
+		"a RST":                        {flags: layers.TCP{ACK: true, RST: true}},
+	} {
+		w := newWire(t, Options{Synproxy: true})
+		w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
+		w.talk("S: 220 x")
+		forged.seq += w.isn[0] + 1
+		forged.ack = 12345
+		if forged.flags.RST {
+			forged.seq -= 3 // stale
+		}
+		w.raw(client, forged)
+		s := w.at(client, 0, "XFOO\r\n")
+		s.ack += 77777
+		w.raw(client, s)
+		if w.want(client, "XXXX\n"); t.Failed() {
+			t.Errorf("%s: drops %v", name, w.drops)
+		}
+	}
+}
+
+// A closed session stays as long as one of its ends repeats its FIN.
+func TestClosingStays(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x")
+	w.fin(client)
+	w.fin(server)
+	for range 5 {
+		w.tick(20 * time.Second)
+		s := w.at(client, w.sent[client]-1, "")
+		s.flags.FIN = true
+		if d := w.raw(client, s); d.Verdict != Accept || d.Mark != MarkNone {
+			t.Fatalf("decision %+v", d)
+		}
+	}
+	w.tick(30 * time.Second)
+	if c := w.e.Counters(); c.Flows != 0 {
+		t.Error("it stays for ever")
+	}
+	w.done()
+}
+
 // The same addresses again: there is no SYN to wait for.
 func TestProxiedAgain(t *testing.T) {
 	w := newWire(t, Options{Synproxy: true})

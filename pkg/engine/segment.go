@@ -299,6 +299,9 @@ func (e *Engine) forward(en *entry, dir flow.Dir, p *Packet, v flow.Verdict, edi
 		edited = true
 	}
 	s.tcb.Forward(dir, &e.pkt.seg, v)
+	if en.Timer() == flow.Closing {
+		e.table.SetTimer(en, flow.Closing, e.now) // as long as an end has something to say
+	}
 	if e.pkt.seg.Flags&flow.ACK != 0 {
 		other := dir.Other()
 		s.ledger[other].Release(e.pool, s.tcb.Acked(other))

@@ -154,13 +154,16 @@ func (t *TCB) MSS(d Dir) int {
 
 // Translate puts the acknowledgement number of a client's segment behind a
 // synproxy into the server's sequence space, and learns the difference from the
-// first one. A client that has not acknowledged all that the server sent by
+// first one that stands where the client's octets go on. A client that has not acknowledged all that the server sent by
 // then makes it too small; a later segment shows it.
 func (t *TCB) Translate(d Dir, s *Segment) {
 	if !t.proxied || d == Reply || s.Flags&ACK == 0 || t.state == synSent {
 		return
 	}
 	server := &t.half[Reply]
+	if !t.learned && (s.Flags&RST != 0 || s.Seq != t.half[Original].next) {
+		return // anybody's, and its acknowledgement is refused
+	}
 	if !t.learned {
 		t.learned = true
 		t.offset = uint32(s.Ack - server.next)

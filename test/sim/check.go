@@ -105,7 +105,7 @@ func (w *world) decided(p *packet, d *engine.Decision) {
 	if offload := d.Mark&engine.MarkOffload != 0; offload || !p.broken && p.flags()&(flow.SYN|flow.ACK) == flow.SYN|flow.ACK {
 		c.offloaded, c.open = offload, offload || c.foreign // the ruleset clears the mark for a new connection
 	}
-	if c.after != nil && c.after.open && !c.shaken && len(p.payload()) > 0 {
+	if c.after != nil && c.after.open && !c.shaken && (len(p.payload()) > 0 || p.flags()&flow.FIN != 0) {
 		c.foreign, c.open = true, true // conntrack takes no such text for the new connection's
 	}
 	if p.forged {
@@ -220,8 +220,11 @@ func (w *world) forwarded(p *packet) {
 	if !w.checkFIN(p, pos) {
 		return
 	}
+	// A client that acknowledges behind a synproxy what it has not got is believed,
+	// and reads blanks.
+	fooled := dir == flow.Reply && c.proxy.on && w.plan.class == hostileClient
 	for i, b := range text {
-		if at := pos + i; at >= t.acked && t.has(at) && t.data[at] != b && !t.lied {
+		if at := pos + i; at >= t.acked && t.has(at) && t.data[at] != b && !t.lied && !(fooled && b == 0) {
 			w.failAt(p, "a forwarded octet never changes", "octet %d of direction %d passed as %q and as %q", at, dir, t.data[at], b)
 			return
 		}
@@ -244,8 +247,8 @@ func (c *conn) opening(p *packet) {
 	}
 	switch answer := p.flags()&flow.ACK != 0; {
 	case p.dir == flow.Original:
-		c.shaken = false // there may be a new session
-		c.flipped = p.in != interfaceOf(flow.Original)
+		c.shaken = false                                            // there may be a new session
+		c.flipped = c.flipped || p.in != interfaceOf(flow.Original) // until the server has answered, both may be the client's
 	case p.dir == flow.Reply && answer:
 		if !c.shaken {
 			c.tap[flow.Reply].edge = int(p.window())
