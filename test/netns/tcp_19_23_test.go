@@ -250,19 +250,16 @@ func TestTCP22Asymmetric(t *testing.T) {
 			s.checkDroppers(t, kernel, before, who)
 			nobodyJoined(t, ln)
 		})
-		t.Run(a.String()+"/only the server's packets pass", func(t *testing.T) {
-			h, ln := s.attacker(t, v4)
-			h.direct(t, s.Lab, serverMAC)
-			invalid, resets := counter(t, s.Lab, "invalid"), counter(t, s.Lab, "resets")
-			h.syn(t, mss)
-			eventually(t, "the SYN-ACK is refused by conntrack, or reset for the daemon", func() bool {
-				if a == asShipped {
-					return counter(t, s.Lab, "invalid") > invalid
-				}
-				return counter(t, s.Lab, "resets") > resets
+		if a == asShipped { // conntrack alone tells the SYN-ACK of a synproxy's SYN from others
+			t.Run(a.String()+"/only the server's packets pass", func(t *testing.T) {
+				h, ln := s.attacker(t, v4)
+				h.direct(t, s.Lab, serverMAC)
+				invalid := counter(t, s.Lab, "invalid")
+				h.syn(t, mss)
+				eventually(t, "the SYN-ACK is refused by conntrack", func() bool { return counter(t, s.Lab, "invalid") > invalid })
+				nobodyJoined(t, ln)
 			})
-			nobodyJoined(t, ln)
-		})
+		}
 		t.Run(a.String()+"/the server's packets leave later", func(t *testing.T) {
 			d := s.duel(t, v4)
 			d.hello(t)
