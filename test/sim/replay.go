@@ -45,7 +45,12 @@ func (w *world) replay(c *conn) {
 	clean := j.open()
 	base := j.now - c.grown[0].at
 	var passed [2]int // octets of each direction so far
+	acked := 0        // of the client's
 	for _, g := range c.grown {
+		if g.dir == flow.Original && g.to-acked > 1<<15 { // the server's window is 65535
+			acked = passed[flow.Original]
+			j.send(clean, flow.Reply, base+g.at, &segment{seq: uint32(1 + passed[flow.Reply]), ack: uint32(1 + acked), flags: flow.ACK, window: 65535, scale: -1})
+		}
 		t := &c.tap[g.dir]
 		text := t.data[g.from:g.to]
 		s := segment{seq: uint32(1 + g.from), flags: flow.ACK | flow.PSH, window: 65535, scale: -1, payload: text}
