@@ -20,12 +20,8 @@ func (e *Engine) replaceable(en *entry) bool {
 
 // open begins a connection with the SYN p; old is what it replaces.
 func (e *Engine) open(old *entry, k flow.Key, p *Packet) {
-	switch {
-	case e.pkt.seg.Flags&(flow.FIN|flow.RST) != 0:
-		e.drop(p, ReasonNotSYN)
-		return
-	case e.pkt.seg.Len > 0:
-		e.drop(p, ReasonSYNPayload)
+	if why := e.misshapen(); why != ReasonNone {
+		e.drop(p, why)
 		return
 	}
 	if old != nil {
@@ -46,15 +42,12 @@ func (e *Engine) open(old *entry, k flow.Key, p *Packet) {
 // openProxied begins a connection whose SYN the kernel's synproxy has sent, with
 // the server's SYN-ACK.
 func (e *Engine) openProxied(k flow.Key, p *Packet) {
-	switch {
-	case e.pkt.seg.Flags&(flow.FIN|flow.RST) != 0:
-		e.drop(p, ReasonNotSYN)
-		return
-	case e.pkt.seg.Len > 0:
-		e.drop(p, ReasonSYNPayload)
-		return
-	case p.In != 0 && p.In == p.Out: // the client, answering itself
-		e.drop(p, ReasonSpoofed)
+	why := e.misshapen()
+	if why == ReasonNone && p.In != 0 && p.In == p.Out {
+		why = ReasonSpoofed // the client, answering itself
+	}
+	if why != ReasonNone {
+		e.drop(p, why)
 		return
 	}
 	en := e.insert(k, Endpoint{e.pkt.dst, p.Out}, Endpoint{e.pkt.src, p.In})
@@ -66,6 +59,17 @@ func (e *Engine) openProxied(k flow.Key, p *Packet) {
 	s.tcb.OpenProxied(&e.pkt.seg)
 	s.ledger[flow.Original].Start(s.tcb.Next(flow.Original))
 	e.synAck(en, p)
+}
+
+// misshapen says why the SYN or SYN-ACK in hand begins no connection.
+func (e *Engine) misshapen() Reason {
+	switch {
+	case e.pkt.seg.Flags&(flow.FIN|flow.RST) != 0:
+		return ReasonNotSYN
+	case e.pkt.seg.Len > 0:
+		return ReasonSYNPayload
+	}
+	return ReasonNone
 }
 
 // insert adds a connection whose first packet passes. A full table gives it the
