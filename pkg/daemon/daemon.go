@@ -38,11 +38,6 @@ type Conntrack interface {
 
 // Bounds of the channels between goroutines.
 const (
-	// packetsWaiting is the room between a queue's reader and its shard. It only
-	// smooths scheduling: when it is full the reader stops, and packets wait in
-	// the kernel, whose queue is the real and counted bound.
-	packetsWaiting = 256
-
 	// eventsWaiting is the room for events on the way to audit, of all shards: a
 	// second of a busy box. Overflow: the new event is lost, counted and logged.
 	eventsWaiting = 8192

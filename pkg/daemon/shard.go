@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime/debug"
+	"sync"
 	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/audit"
@@ -32,34 +33,34 @@ type inspector interface {
 	reporter
 }
 
-// shard inspects one queue. All but the channels belongs to the goroutine of
-// its task.
+// shard inspects one queue. Packets are decided on by the goroutine of the queue's
+// reader, so that none waits for another goroutine to wake up; everything else is
+// done by that of the shard's task. mu guards what both touch.
 type shard struct {
 	daemon    *Daemon
 	inspect   Inspect
 	newEngine func(engine.Options) inspector
 
-	packets chan engine.Packet // from the queue's reader
 	gone    chan flow.Tuple    // from conntrack
 	ask     chan chan Snapshot // from whoever wants one
 	stopped chan struct{}      // closed when the task has ended
 
-	queue   Queue
+	queue Queue
+	mu    sync.Mutex // guards all that follows
+
 	engine  inspector
 	waiting map[uint32]struct{} // packets given to engine that have no verdict
 	taken   uint64              // packets given to any engine
-	tick    *time.Ticker
-	past    engine.Counters // of engines that were replaced
-	last    engine.Counters // of engine, at the last tick
-	count   Snapshot        // without Engine
-	failure error           // why the queue's reader ended
+	past    engine.Counters     // of engines that were replaced
+	last    engine.Counters     // of engine, at the last tick
+	count   Snapshot            // without Engine
+	failure error               // why the queue's reader ended
 }
 
 // newShard makes the shard of in.
 func newShard(d *Daemon, in Inspect, newEngine func(engine.Options) inspector) *shard {
 	return &shard{
 		daemon: d, inspect: in, newEngine: newEngine, engine: newEngine(in.Engine),
-		packets: make(chan engine.Packet, packetsWaiting),
 		gone:    make(chan flow.Tuple),
 		ask:     make(chan chan Snapshot),
 		stopped: make(chan struct{}),
@@ -89,11 +90,11 @@ func (s *shard) run(ctx context.Context, ready func()) error {
 	defer closeQueue()
 	reader := make(chan error, 1)
 	go func() { reader <- s.queue.Run(open, func(p engine.Packet) { s.take(ctx, p) }) }()
-	s.tick = time.NewTicker(tickEvery)
-	defer s.tick.Stop()
+	tick := time.NewTicker(tickEvery)
+	defer tick.Stop()
 	ready()
 	for {
-		switch s.turn(ctx, reader) {
+		switch s.turn(ctx, reader, tick.C) {
 		case goOn:
 		case readerEnded:
 			s.dropAll()
@@ -111,12 +112,17 @@ func (s *shard) run(ctx context.Context, ready func()) error {
 // take is called by the queue's reader. A packet that comes when ctx has ended
 // is dropped.
 func (s *shard) take(ctx context.Context, p engine.Packet) {
-	select {
-	case s.packets <- p:
-	case <-ctx.Done():
+	if ctx.Err() != nil {
 		// Its error would be told to nobody who can help: the queue closes.
 		_ = s.queue.Verdict(engine.Decision{ID: p.ID, Verdict: engine.Drop, Data: p.Data})
+		return
 	}
+	s.safely(func() {
+		s.taken++
+		s.waiting[p.ID] = struct{}{}
+		p.Time = s.now()
+		s.carryOut(s.engine.Process(&p))
+	})
 }
 
 // next is what the shard does after a turn.
@@ -129,35 +135,38 @@ const (
 	readerEnded // s.failure says why
 )
 
-// turn takes one input. It is the only place that recovers: a fault of the
-// engine, which reads what strangers send, must neither end the daemon nor
-// leave a packet without a verdict.
-func (s *shard) turn(ctx context.Context, reader <-chan error) (then next) {
-	defer func() {
-		if fault := recover(); fault != nil {
-			s.replaceEngine(fault, debug.Stack())
-			then = goOn
-		}
-	}()
+// turn takes one input that is no packet.
+func (s *shard) turn(ctx context.Context, reader <-chan error, tick <-chan time.Time) next {
 	select {
 	case <-ctx.Done():
 		return stop
 	case s.failure = <-reader:
 		return readerEnded
-	case p := <-s.packets:
-		s.taken++
-		s.waiting[p.ID] = struct{}{}
-		p.Time = s.now()
-		s.carryOut(s.engine.Process(&p))
 	case t := <-s.gone:
-		s.carryOut(s.engine.Forget(s.now(), t))
-	case <-s.tick.C:
-		s.carryOut(s.engine.Tick(s.now()))
-		s.last = s.engine.Counters()
+		s.safely(func() { s.carryOut(s.engine.Forget(s.now(), t)) })
+	case <-tick:
+		s.safely(func() {
+			s.carryOut(s.engine.Tick(s.now()))
+			s.last = s.engine.Counters()
+		})
 	case reply := <-s.ask:
-		reply <- s.counters()
+		s.safely(func() { reply <- s.counters() })
 	}
 	return goOn
+}
+
+// safely does one thing with the engine. It is the only place that recovers: a
+// fault of the engine, which reads what strangers send, must neither end the
+// daemon nor leave a packet without a verdict.
+func (s *shard) safely(do func()) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	defer func() {
+		if fault := recover(); fault != nil {
+			s.replaceEngine(fault, debug.Stack())
+		}
+	}()
+	do()
 }
 
 // now is the engine's clock. It is read here and not by the queue's reader, so
@@ -215,15 +224,9 @@ func (s *shard) dropWaiting(why engine.Reason) {
 
 // dropAll gives up every packet, at the end.
 func (s *shard) dropAll() {
+	s.mu.Lock()
+	defer s.mu.Unlock()
 	s.dropWaiting(engine.ReasonNone)
-	for {
-		select {
-		case p := <-s.packets:
-			s.verdict(engine.Decision{ID: p.ID, Verdict: engine.Drop, Data: p.Data})
-		default:
-			return
-		}
-	}
 }
 
 // replaceEngine goes on after a fault with an engine that knows no connection:
