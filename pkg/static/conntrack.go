@@ -1,0 +1,109 @@
+package static
+
+import "time"
+
+// State is what conntrack says of a TCP connection; the values are the kernel's
+// (enum tcp_conntrack).
+type State uint8
+
+// The states that are told apart here.
+const (
+	SYNSent     State = 1
+	SYNRecv     State = 2
+	Established State = 3
+	TimeWait    State = 7
+	Close       State = 8
+	SYNSent2    State = 9
+)
+
+// Entry is an entry of conntrack.
+type Entry struct {
+	Conn
+	ID    uint32 // tells entries of the same connection apart
+	State State
+}
+
+// phase is how an entry counts, and false for one that does not: a connection
+// counts until TIME_WAIT or CLOSE.
+func (s State) phase() (phase, bool) {
+	switch {
+	case s == SYNSent, s == SYNRecv, s == SYNSent2:
+		return halfOpen, true
+	case s >= Established && s < TimeWait:
+		return opened, true
+	}
+	return 0, false
+}
+
+// Update takes an entry that is new or has changed.
+func (t *Tracker) Update(now time.Duration, e Entry) {
+	t.now = now
+	t.update(e)
+}
+
+// update is Update; it reports whether the entry was news.
+func (t *Tracker) update(e Entry) bool {
+	key := e.key()
+	to, counts := e.State.phase()
+	conn, known := t.conns[key]
+	switch {
+	case known && conn.phase == admitted && !counts:
+		return false // the entry of an earlier connection of these addresses
+	case known && !counts:
+		t.remove(key)
+	case known:
+		news := conn.phase != to
+		conn.phase, conn.id = to, e.ID
+		t.change(key, conn)
+		return news
+	case counts:
+		return t.discover(key, e, to)
+	default:
+		return false
+	}
+	return true
+}
+
+// discover counts a connection whose SYN was not seen: it was open before the
+// tracker was, or its host had no limits.
+func (t *Tracker) discover(key connKey, e Entry, p phase) bool {
+	h := t.host(e.Server.Addr())
+	if h == nil {
+		return false
+	}
+	if len(t.conns) >= MaxConns {
+		t.count.Overflow++
+		return false
+	}
+	t.add(key, h, t.client(e.Client.Addr()), tracked{id: e.ID, phase: p, since: t.now})
+	return true
+}
+
+// Destroy takes an entry that conntrack has removed. Only that of the connection
+// counted ends it: that of an earlier one of the same addresses may come late.
+func (t *Tracker) Destroy(now time.Duration, e Entry) {
+	t.now = now
+	key := e.key()
+	if conn, known := t.conns[key]; known && conn.phase != admitted && conn.id == e.ID {
+		t.remove(key)
+	}
+}
+
+// Resync compares the count with all entries of conntrack, which were read after
+// the last event taken and before the next one.
+func (t *Tracker) Resync(now time.Duration, entries []Entry) {
+	t.now = now
+	there := make(map[connKey]struct{}, len(t.conns))
+	for _, e := range entries {
+		if t.update(e) {
+			t.count.Missed++
+		}
+		there[e.key()] = struct{}{}
+	}
+	for key, conn := range t.conns {
+		if _, ok := there[key]; !ok && conn.phase != admitted {
+			t.count.Missed++
+			t.remove(key)
+		}
+	}
+}

@@ -1,0 +1,114 @@
+package static
+
+import (
+	"cmp"
+	"net/netip"
+	"slices"
+)
+
+// Sets are the contents of the ruleset's sets that belong to the daemon, each
+// sorted.
+type Sets struct {
+	Limited   []netip.Prefix // local addresses; none overlaps another
+	Full      []netip.Addr   // as clients write them: global addresses, and the local one
+	Intercept []netip.Addr   // as clients write them
+}
+
+// Changed reports whether Sets may differ from what the last call returned.
+func (t *Tracker) Changed() bool { return t.changed }
+
+// Sets returns what the sets are to hold.
+func (t *Tracker) Sets() Sets {
+	t.changed = false
+	s := Sets{Limited: t.limited()}
+	for _, h := range t.flooded {
+		addrs := append([]netip.Addr{h.local}, h.globals...)
+		s.Intercept = append(s.Intercept, addrs...)
+		if h.full() {
+			s.Full = append(s.Full, addrs...)
+		}
+	}
+	for _, list := range []*[]netip.Addr{&s.Full, &s.Intercept} {
+		slices.SortFunc(*list, netip.Addr.Compare)
+		*list = slices.Compact(*list)
+	}
+	return s
+}
+
+// full reports whether nobody else is admitted. Only in intercept do others than
+// the Tracker need to know: synproxy must not answer who will be refused.
+func (h *host) full() bool { return h.limits.Max > 0 && h.open+h.proven >= h.limits.Max }
+
+// limited are the local addresses whose SYNs the Tracker wants to see.
+func (t *Tracker) limited() []netip.Prefix {
+	var all []netip.Prefix
+	for _, m := range t.cfg.Mappings {
+		if !m.Limits.none() || !t.cfg.Host.none() || !t.cfg.Client.none() {
+			all = append(all, m.Local.Masked())
+		}
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var out []netip.Prefix
+	for _, p := range all { // a network stands before what it holds
+		if len(out) == 0 || !out[len(out)-1].Overlaps(p) {
+			out = append(out, p)
+		}
+	}
+	return out
+}
+
+// HostReport is a host, or a network none of whose hosts was heard of, for the
+// operator.
+type HostReport struct {
+	Mapping            // Limits are those in force
+	Connections uint32 // half-open ones included
+	HalfOpen    uint32
+	Peak        uint32 // of Connections
+	Denied      uint64 // SYNs refused
+	Intercepted uint64 // SYNs answered with a cookie
+	Intercept   bool   // it is in intercept
+}
+
+// Report returns every mapping in the order of the configuration, with one line
+// for each known host of a network.
+func (t *Tracker) Report() []HostReport {
+	byMapping := map[Mapping][]*host{}
+	for addr, h := range t.hosts {
+		for _, m := range t.index.of(addr) {
+			byMapping[m] = append(byMapping[m], h)
+		}
+	}
+	var all []HostReport
+	for _, m := range t.cfg.Mappings {
+		hosts := byMapping[m]
+		slices.SortFunc(hosts, func(a, b *host) int { return a.local.Compare(b.local) })
+		for _, h := range hosts {
+			all = append(all, m.report(h))
+		}
+		if len(hosts) == 0 {
+			r := HostReport{Mapping: m}
+			r.Limits = t.cfg.limits([]Mapping{m})
+			all = append(all, r)
+		}
+	}
+	return all
+}
+
+// report is the report of one host of m.
+func (m Mapping) report(h *host) HostReport {
+	global := m.global(h.local)
+	return HostReport{
+		Mapping:     Mapping{netip.PrefixFrom(global, global.BitLen()), netip.PrefixFrom(h.local, h.local.BitLen()), h.limits},
+		Connections: h.total(), HalfOpen: h.half, Peak: h.peak,
+		Denied: h.denied, Intercepted: h.cookies, Intercept: h.flood != nil,
+	}
+}
+
+// Counters returns what the Tracker has done.
+func (t *Tracker) Counters() Counters {
+	c := t.count
+	c.Connections = uint64(len(t.conns))
+	return c
+}

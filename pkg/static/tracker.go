@@ -1,0 +1,331 @@
+package static
+
+import (
+	"net/netip"
+	"slices"
+	"time"
+)
+
+// Conn is a connection as the forward hook sees it: behind DNAT, before SNAT.
+type Conn struct{ Client, Server netip.AddrPort }
+
+// SYN is the first packet of a connection.
+type SYN struct {
+	Conn
+	Interface uint32 // that it came in by; 0 if the box itself sent it
+	Proven    bool   // synproxy sent it: its client has answered a cookie
+}
+
+const (
+	// MaxConns is how many connections are counted, of all hosts. It is as many
+	// as conntrack holds on a large box; at some 200 octets each, 200 MB. Beyond
+	// it, SYNs are refused.
+	MaxConns = 1 << 20
+
+	// confirmWithin is how long conntrack may take to tell of a connection whose
+	// SYN was admitted. Another chain may have dropped it meanwhile.
+	confirmWithin = 5 * time.Second
+)
+
+// connKey names a connection. It has no pointers, so that a large table costs the
+// garbage collector nothing.
+type connKey struct {
+	client, server         [16]byte
+	clientPort, serverPort uint16
+}
+
+// key is the key of c.
+func (c Conn) key() connKey {
+	return connKey{c.Client.Addr().As16(), c.Server.Addr().As16(), c.Client.Port(), c.Server.Port()}
+}
+
+// conn is the Conn of k.
+func (k *connKey) conn() Conn {
+	at := func(a [16]byte, port uint16) netip.AddrPort {
+		return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
+	}
+	return Conn{at(k.client, k.clientPort), at(k.server, k.serverPort)}
+}
+
+// phase is what is known of a connection.
+type phase uint8
+
+// The phases.
+const (
+	admitted phase = iota // its SYN was let through; conntrack has not told of it
+	halfOpen
+	opened
+)
+
+// tracked is one connection that counts.
+type tracked struct {
+	id     uint32 // conntrack's, 0 while admitted
+	phase  phase
+	proven bool          // it is the second half of a handshake that synproxy has completed
+	since  time.Duration // of its SYN, or when conntrack first told of it
+}
+
+// Tracker counts connections and decides on SYNs. It belongs to one goroutine at
+// a time. Times are those of any clock that never goes back.
+type Tracker struct {
+	cfg   Config
+	index mappings
+	now   time.Duration
+
+	conns   map[connKey]tracked
+	hosts   map[netip.Addr]*host   // that have connections or something to tell
+	clients map[netip.Addr]*client // that have connections
+	flooded map[netip.Addr]*host   // of hosts: those in intercept
+	young   []start                // admitted SYNs, the oldest first
+	second  time.Duration          // of now, when the seconds of flooded were last closed
+
+	changed bool // what Sets returns
+	events  []Event
+	kills   []Conn
+	count   Counters
+}
+
+// start is when a connection began.
+type start struct {
+	key connKey
+	at  time.Duration
+}
+
+// Counters are what a Tracker has done. Connections is a gauge, the others only
+// grow.
+type Counters struct {
+	Connections uint64 // counted now
+	SYNs        uint64 // decided on
+	Refused     uint64 // of them: over a limit
+	Delayed     uint64 // of them: dropped, so that the next one is answered with a cookie
+	Overflow    uint64 // refused or not counted because MaxConns connections are
+	Unconfirmed uint64 // admitted, but never seen by conntrack
+	Missed      uint64 // changes that only a dump told of
+	EventsLost  uint64 // records that nobody took
+}
+
+// host is a local address with limits.
+type host struct {
+	local   netip.Addr
+	globals []netip.Addr // by which clients reach it
+	limits  Limits
+	counts
+	peak    uint32
+	denied  uint64 // SYNs refused
+	cookies uint64 // SYNs answered with a cookie
+	told    silence
+	flood   *flood // nil unless in intercept
+}
+
+// client is an address with connections to limited hosts.
+type client struct {
+	counts
+	told silence
+}
+
+// New returns a Tracker that limits nothing yet.
+func New() *Tracker {
+	return &Tracker{
+		conns: map[connKey]tracked{}, hosts: map[netip.Addr]*host{}, clients: map[netip.Addr]*client{}, flooded: map[netip.Addr]*host{},
+	}
+}
+
+// Configure puts cfg in force. Connections that exist stay as they are, also
+// where there are more than the new limits allow. It reports whether hosts are
+// counted now that were not before: their connections are known only after the
+// next Resync.
+func (t *Tracker) Configure(now time.Duration, cfg Config) (resync bool) {
+	t.now = now
+	old := t.cfg
+	t.cfg, t.index = cfg, index(cfg.Mappings)
+	for addr, h := range t.hosts {
+		if !t.describe(h) {
+			t.forget(addr)
+		}
+	}
+	t.changed = true
+	return !slices.Equal(old.Mappings, cfg.Mappings) || old.Host != cfg.Host || old.Client != cfg.Client
+}
+
+// describe fills in what the configuration says of a host, and reports whether it
+// limits its connections.
+func (t *Tracker) describe(h *host) bool {
+	ms := t.index.of(h.local)
+	if ms == nil {
+		return false
+	}
+	h.limits = t.cfg.limits(ms)
+	h.globals = h.globals[:0]
+	for _, m := range ms {
+		if g := m.global(h.local); !slices.Contains(h.globals, g) {
+			h.globals = append(h.globals, g)
+		}
+	}
+	return !h.limits.none() || !t.cfg.Client.none()
+}
+
+// forget takes a host and its connections out of the count.
+func (t *Tracker) forget(addr netip.Addr) {
+	for k := range t.conns {
+		if netip.AddrFrom16(k.server).Unmap() == addr {
+			t.remove(k)
+		}
+	}
+	delete(t.hosts, addr)
+	delete(t.flooded, addr)
+}
+
+// host returns what is known of a local address, nil if it has no limits.
+func (t *Tracker) host(addr netip.Addr) *host {
+	if h := t.hosts[addr]; h != nil {
+		return h
+	}
+	h := &host{local: addr}
+	if !t.describe(h) {
+		return nil
+	}
+	t.hosts[addr] = h
+	return h
+}
+
+// client returns what is known of a client's address.
+func (t *Tracker) client(addr netip.Addr) *client {
+	c := t.clients[addr]
+	if c == nil {
+		c = &client{}
+		t.clients[addr] = c
+	}
+	return c
+}
+
+// SYN decides whether a SYN may pass, and counts the connection from then on. A
+// SYN of a connection that is counted passes: it is repeated, or the server
+// answers it as RFC 5961 section 4 says.
+func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
+	t.now = now
+	t.count.SYNs++
+	key := s.key()
+	if _, known := t.conns[key]; known {
+		return true
+	}
+	h := t.host(s.Server.Addr())
+	if h == nil {
+		return true // no longer limited
+	}
+	if len(t.conns) >= MaxConns {
+		t.count.Overflow++
+		h.denied++
+		return false
+	}
+	c := t.client(s.Client.Addr())
+	if !t.decide(h, c, s) {
+		t.prune(h, c, s.Client.Addr())
+		return false
+	}
+	t.add(key, h, c, tracked{phase: admitted, proven: s.Proven, since: now})
+	t.young = append(t.young, start{key, now})
+	if s.Proven && h.flood != nil {
+		h.flood.pending[h.flood.at]--
+	}
+	if l := h.limits.Embryonic; l > 0 && h.half-h.proven >= l {
+		t.enter(h, Event{Kind: InterceptEntered, SYN: s, Count: h.half, Limit: l})
+	}
+	return true
+}
+
+// decide says whether a new connection of c to h may be opened, and does what
+// follows if not.
+func (t *Tracker) decide(h *host, c *client, s SYN) bool {
+	byHost, byClient := h.limits.judge(&h.counts, t.cfg.Synproxy, s.Proven), t.cfg.Client.judge(&c.counts, t.cfg.Synproxy, s.Proven)
+	if byHost == admit && byClient == admit {
+		return true
+	}
+	ev := Event{SYN: s, Global: h.globals[0]}
+	counts, limits, told := &h.counts, h.limits, &h.told
+	if byClient > byHost {
+		counts, limits, told, ev.PerClient = &c.counts, t.cfg.Client, &c.told, true
+	}
+	switch max(byHost, byClient) {
+	case refuse:
+		ev.Kind, ev.Count, ev.Limit = Refused, counts.total(), limits.Max
+	case refuseHalf:
+		ev.Kind, ev.Count, ev.Limit = EmbryonicRefused, counts.half, limits.Embryonic
+	case proxy:
+		t.count.Delayed++
+		ev.Kind, ev.Count, ev.Limit = InterceptEntered, counts.half, limits.Embryonic
+		t.enter(h, ev)
+		return false
+	}
+	t.count.Refused++
+	h.denied++
+	t.tell(told, ev)
+	return false
+}
+
+// add counts a connection.
+func (t *Tracker) add(key connKey, h *host, c *client, conn tracked) {
+	t.conns[key] = conn
+	h.put(conn, 1)
+	c.put(conn, 1)
+	h.peak = max(h.peak, h.total())
+	t.changed = t.changed || h.flood != nil
+}
+
+// put adds a connection of that phase to the counts; by is 1, or -1 to take it
+// away.
+func (c *counts) put(conn tracked, by int32) {
+	if conn.phase == opened {
+		c.open += uint32(by)
+		return
+	}
+	c.half += uint32(by)
+	if conn.proven {
+		c.proven += uint32(by)
+	}
+}
+
+// remove ends the count of a connection.
+func (t *Tracker) remove(key connKey) {
+	conn, ok := t.conns[key]
+	if !ok {
+		return
+	}
+	delete(t.conns, key)
+	ends := key.conn()
+	h, c := t.hosts[ends.Server.Addr()], t.clients[ends.Client.Addr()]
+	h.put(conn, -1)
+	c.put(conn, -1)
+	t.changed = t.changed || h.flood != nil
+	t.prune(h, c, ends.Client.Addr())
+}
+
+// prune forgets a client without connections and, if there are many, a host
+// without. What such a host has to tell is lost with it: else every address of a
+// /64 network could be made to stay.
+func (t *Tracker) prune(h *host, c *client, addr netip.Addr) {
+	if c.total() == 0 {
+		delete(t.clients, addr)
+	}
+	if h.total() == 0 && h.flood == nil && len(t.hosts) > keepHosts {
+		delete(t.hosts, h.local)
+	}
+}
+
+// keepHosts is how many hosts are remembered for what they have to tell alone.
+const keepHosts = 4096
+
+// change gives a connection another phase.
+func (t *Tracker) change(key connKey, to tracked) {
+	from := t.conns[key]
+	t.conns[key] = to
+	if from.phase == to.phase && from.proven == to.proven {
+		return
+	}
+	ends := key.conn()
+	h, c := t.hosts[ends.Server.Addr()], t.clients[ends.Client.Addr()]
+	h.put(from, -1)
+	h.put(to, 1)
+	c.put(from, -1)
+	c.put(to, 1)
+	t.changed = t.changed || h.flood != nil
+}
