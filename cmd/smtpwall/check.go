@@ -80,13 +80,28 @@ func checkPolicy(cmd *cobra.Command, path string) error {
 	out := cmd.OutOrStdout()
 	fmt.Fprintf(out, "policy %s: OK, %s: %s\n", file, plural(len(cfg.Maps), "map"), mapNames(cfg))
 	for _, c := range cfg.Classes {
-		fmt.Fprintf(out, "  class %s: queues %d-%d inspected by %s, %s%s\n", c.Name, c.First, c.Last, c.Map.Name,
-			plural(len(c.Map.Matches), "match line"), tcpMapOf(&c))
+		fmt.Fprintf(out, "  class %s: %s%s%s\n", c.Name, inspectionOf(&c), tcpMapOf(&c), limitsOf(&c))
 	}
 	for _, w := range cfg.Warnings() {
 		fmt.Fprintf(out, "warning: %s\n", w)
 	}
 	return nil
+}
+
+// inspectionOf says what inspects the queues of a class.
+func inspectionOf(c *policy.Class) string {
+	if c.Map == nil {
+		return "inspects nothing"
+	}
+	return fmt.Sprintf("queues %d-%d inspected by %s, %s", c.First, c.Last, c.Map.Name, plural(len(c.Map.Matches), "match line"))
+}
+
+// limitsOf lists the limits of connections that a class states, if any.
+func limitsOf(c *policy.Class) string {
+	if limits := c.SetConnection(); limits != "" {
+		return ", " + limits
+	}
+	return ""
 }
 
 // tcpMapOf names the tcp-map of a class, if it has one.

@@ -28,6 +28,16 @@ func TestCheckPolicy(t *testing.T) {
 		t.Errorf("%v\n got %s\nwant %s", err, stdout, want)
 	}
 
+	limits := file(t, "limits.conf", []byte("policy-map p\n class a\n  set connection per-client-max 5 conn-max 50\n class b\n  inspect esmtp\n  set connection conn-max 50\n"+
+		"class-map a\n match queue 4\nclass-map b\n match queue 0-3\nservice-policy p global\n"))
+	stdout, _, err = call(newCheckCommand(), "", "--policy", limits)
+	want = "policy " + limits + ": OK, 1 map: _default_esmtp_map\n  class a: inspects nothing, conn-max 50 per-client-max 5\n" +
+		"  class b: queues 0-3 inspected by _default_esmtp_map, 7 match lines, conn-max 50\n"
+	stdout, _, _ = strings.Cut(stdout, "warning: ")
+	if err != nil || stdout != want {
+		t.Errorf("%v\n got %s\nwant %s", err, stdout, want)
+	}
+
 	bad := file(t, "bad.conf", []byte("policy-map type inspect esmtp m\n parameters\n  mask-banners\n match cmd line length gt 0\n  log\n"))
 	stdout, stderr, err = call(newCheckCommand(), "", "--policy", bad)
 	if err == nil || !strings.HasPrefix(err.Error(), "check policy "+bad+": ") || !strings.HasSuffix(err.Error(), " errors") || stdout != "" {

@@ -258,7 +258,7 @@ func (p *policyFlags) load() (*policy.Config, error) {
 	if err != nil {
 		return nil, err
 	}
-	class := cfg.Classes[0]
+	class := *cfg.Inspecting()
 	if p.mapName != "" {
 		if class.Map = cfg.Map(p.mapName); class.Map == nil {
 			return nil, fmt.Errorf("--map %s: the policy has no such map; it has %s", p.mapName, mapNames(cfg))

@@ -127,7 +127,7 @@ func (p *parser) checkClasses() {
 }
 
 // checkUses wants the policy map to name each class once, and maps that exist.
-// A class that nothing inspects would leave its queues to nobody.
+// The queues of a class-map that none names would be left to nobody.
 func (p *parser) checkUses() {
 	used := make(map[string]bool)
 	for _, u := range p.uses {
@@ -135,9 +135,7 @@ func (p *parser) checkUses() {
 		if u.class.text != "" && p.class(u.class.text) == nil {
 			p.report(u.class, "no such class-map", "", nearest(u.class.text, p.classNames()))
 		}
-		if u.inspect.text == "" {
-			p.report(u.class, "class without an action", "inspect esmtp below it", "")
-		}
+		p.checkAction(u)
 		if name := u.mapName.text; name != "" && name != DefaultMapName && p.mapNamed(name) == nil {
 			p.report(u.mapName, "no such policy-map type inspect esmtp", "", nearest(name, p.mapNames()))
 		}
@@ -157,12 +155,21 @@ func (p *parser) checkService() {
 	if p.policyMap.text != "" && len(p.uses) == 0 {
 		p.report(p.policyMap, "policy map without a class", "class NAME and inspect esmtp below it", "")
 	}
+	if p.policyMap.text != "" && p.onlyLimits() {
+		p.report(p.policyMap, "policy map that inspects nothing", "inspect esmtp below one of its classes", "")
+	}
 	switch {
 	case p.stated["service-policy"].text == "":
 		p.report(word{text: "service-policy"}, "missing: nothing is inspected", "service-policy NAME global", "")
 	case p.service.text != "" && p.service.text != p.policyMap.text:
 		p.report(p.service, "no such policy-map", "", nearest(p.service.text, []string{p.policyMap.text}))
 	}
+}
+
+// onlyLimits tells whether there are classes, and all of them only state limits.
+func (p *parser) onlyLimits() bool {
+	limits := func(u *useLines) bool { return u.inspect.text == "" && u.figures != figures{} }
+	return len(p.uses) > 0 && !slices.ContainsFunc(p.uses, func(u *useLines) bool { return !limits(u) })
 }
 
 // class returns the class map of that name, nil if there is none.
@@ -241,14 +248,17 @@ func (p *parser) config() *Config {
 
 // newClass makes a class of a Config that has its maps.
 func (p *parser) newClass(c *Config, u *useLines) Class {
-	name := u.mapName.text
-	if name == "" {
-		name = DefaultMapName
+	from := p.class(u.class.text)
+	cl := Class{Name: from.name.text, Description: from.description, First: from.first, Last: from.last, TCP: p.tcpMap(u.tcpMap.text)}
+	cl.Limits, cl.ClientLimits = u.figures.limits()
+	if cl.TCP == nil {
+		cl.TCP = DefaultTCPMap()
 	}
-	tcp := p.tcpMap(u.tcpMap.text)
-	if tcp == nil {
-		tcp = DefaultTCPMap()
+	switch {
+	case u.mapName.text != "":
+		cl.Map = c.Map(u.mapName.text)
+	case u.inspect.text != "":
+		cl.Map = c.Map(DefaultMapName)
 	}
-	cl := p.class(u.class.text)
-	return Class{Name: cl.name.text, Description: cl.description, First: cl.first, Last: cl.last, Map: c.Map(name), TCP: tcp}
+	return cl
 }

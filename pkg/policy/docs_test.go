@@ -25,7 +25,7 @@ func TestDocs(t *testing.T) {
 			t.Errorf("docs/policy.md does not know %q", c.words)
 		}
 	}
-	for _, words := range [][]string{keywords, encodings} {
+	for _, words := range [][]string{keywords, encodings, connectionWords} {
 		for _, w := range words {
 			if !strings.Contains(docs, w) {
 				t.Errorf("docs/policy.md does not know %q", w)

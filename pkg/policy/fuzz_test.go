@@ -26,6 +26,8 @@ func FuzzPrintParse(f *testing.F) {
 	}
 	f.Add([]byte(several + frame("")))
 	f.Add([]byte(defaultText))
+	f.Add([]byte(limited("  set connection conn-max 50 embryonic-conn-max 100\n", "  set connection per-client-max 5\n  set connection per-client-embryonic-max 0\n")))
+	f.Add([]byte(limited("  set connection conn-max 1\n  set connection conn-max 2000000\n", "  set connection conn-max 0 timeout\n")))
 	for seed := range int64(5) {
 		f.Add([]byte(generate(rand.New(rand.NewSource(seed))).String()))
 	}

@@ -10,6 +10,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 
 	"github.com/smtpwall/smtpwall/pkg/smtp"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // sameConfig compares everything, what was computed included.
@@ -67,9 +68,20 @@ func generate(r *rand.Rand) *Config {
 	}
 	tcp = append(tcp, c.TCPMaps...)
 	for i := range uint16(1 + r.Intn(3)) {
-		c.Classes = append(c.Classes, Class{fmt.Sprint("queues", i), one(r, "", "class"), i * 10, i*10 + uint16(r.Intn(10)), one(r, c.Maps...), one(r, tcp...)})
+		cl := Class{Name: fmt.Sprint("queues", i), Description: one(r, "", "class"), First: i * 10, Last: i*10 + uint16(r.Intn(10)), Map: one(r, c.Maps...), TCP: one(r, tcp...)}
+		cl.Limits = static.Limits{Max: generateFigure(r), Embryonic: generateFigure(r)}
+		cl.ClientLimits = static.Limits{Max: generateFigure(r), Embryonic: generateFigure(r)}
+		if i > 0 && cl.SetConnection() != "" && r.Intn(2) == 0 {
+			cl.Map, cl.TCP = nil, DefaultTCPMap() // it only states limits
+		}
+		c.Classes = append(c.Classes, cl)
 	}
 	return c
+}
+
+// generateFigure makes a limit of connections, often none.
+func generateFigure(r *rand.Rand) uint32 {
+	return one(r, 0, 0, 1, static.MostConnections, uint32(r.Intn(static.MostConnections)))
 }
 
 // generateTCPMap makes a tcp-map.

@@ -175,6 +175,8 @@ type useLines struct {
 	inspect word // the word inspect; no text: none yet
 	mapName word // no text: the default map
 	tcpMap  word // no text: DefaultTCPMap
+	figures figures
+	broken  bool // its limits were reported: what it lacks tells nothing new
 }
 
 // tcpMapLines is a `tcp-map` and where its name stands.

@@ -13,6 +13,7 @@ import (
 	"slices"
 
 	"github.com/smtpwall/smtpwall/pkg/smtp"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // DefaultMapName is the map that is always there and that no file can change,
@@ -145,13 +146,15 @@ type Map struct {
 	index    *index                         // of Matches, for Lines; see Rules
 }
 
-// Class is a class-map of queues with the map that inspects them.
+// Class is a class-map of queues with the map that inspects them, and limits.
 type Class struct {
-	Name        string
-	Description string
-	First, Last uint16 // queues, both included
-	Map         *Map
-	TCP         *TCPMap // set connection advanced-options, or DefaultTCPMap; Parse leaves none nil
+	Name         string
+	Description  string
+	First, Last  uint16        // queues, both included
+	Map          *Map          // nil: nothing inspects them, and no queue is bound for this class
+	TCP          *TCPMap       // set connection advanced-options, or DefaultTCPMap; Parse leaves none nil
+	Limits       static.Limits // set connection conn-max, embryonic-conn-max
+	ClientLimits static.Limits // set connection per-client-max, per-client-embryonic-max
 }
 
 // Config is a whole policy file. Several engines may read one at a time; nobody
@@ -162,7 +165,7 @@ type Config struct {
 	RegexClasses  []RegexClass      // in the order of the file
 	Maps          []*Map            // in the order of the file; DefaultMapName is always among them
 	TCPMaps       []*TCPMap         // in the order of the file
-	Classes       []Class           // in the order of the policy map; their queues do not overlap
+	Classes       []Class           // in the order of the policy map; their queues do not overlap, and one at least has a Map
 	PolicyMap     string            // the layer 3/4 policy map: global_policy
 	Description   string            // of PolicyMap
 	ServicePolicy string            // where it is applied: "global"
@@ -178,20 +181,35 @@ func (c *Config) Map(name string) *Map {
 	return nil
 }
 
-// ClassFor returns the class that a queue belongs to, nil if there is none.
-func (c *Config) ClassFor(queue uint16) *Class {
+// Inspecting returns the first class that inspects: what captures and
+// transcripts, which come by no queue, are judged by. Parse gives no Config
+// without one; it is nil if a Config made by hand has none.
+func (c *Config) Inspecting() *Class {
 	for i := range c.Classes {
-		if cl := &c.Classes[i]; cl.First <= queue && queue <= cl.Last {
+		if cl := &c.Classes[i]; cl.Map != nil {
 			return cl
 		}
 	}
 	return nil
 }
 
-// Queues returns the numbers of all queues that a class names, ascending.
+// ClassFor returns the class that inspects a queue, nil if there is none.
+func (c *Config) ClassFor(queue uint16) *Class {
+	for i := range c.Classes {
+		if cl := &c.Classes[i]; cl.Map != nil && cl.First <= queue && queue <= cl.Last {
+			return cl
+		}
+	}
+	return nil
+}
+
+// Queues returns the numbers of all queues that a class inspects, ascending.
 func (c *Config) Queues() []uint16 {
 	var all []uint16
 	for _, cl := range c.Classes {
+		if cl.Map == nil {
+			continue
+		}
 		for q := int(cl.First); q <= int(cl.Last); q++ { // int: Last may be 65535
 			all = append(all, uint16(q))
 		}

@@ -90,13 +90,25 @@ func (c *Config) String() string {
 	}
 	fmt.Fprintf(&b, "policy-map %s\n%s", c.PolicyMap, described(c.Description))
 	for _, cl := range c.Classes {
-		fmt.Fprintf(&b, " class %s\n  inspect esmtp %s\n", cl.Name, cl.Map.Name)
-		if cl.TCP != nil && cl.TCP.Name != "" {
-			fmt.Fprintf(&b, "  set connection advanced-options %s\n", cl.TCP.Name)
-		}
+		b.WriteString(cl.String())
 	}
 	fmt.Fprintf(&b, "service-policy %s %s\n", c.PolicyMap, c.ServicePolicy)
 	return b.String()
+}
+
+// String prints the class as it stands in the policy map.
+func (c *Class) String() string {
+	lines := []string{" class " + c.Name}
+	if c.Map != nil {
+		lines = append(lines, "  inspect esmtp "+c.Map.Name)
+	}
+	if c.TCP != nil && c.TCP.Name != "" {
+		lines = append(lines, "  set connection advanced-options "+c.TCP.Name)
+	}
+	if limits := c.SetConnection(); limits != "" {
+		lines = append(lines, "  set connection "+limits)
+	}
+	return strings.Join(lines, "\n") + "\n"
 }
 
 // described is the line of a description, if there is one.

@@ -167,34 +167,6 @@ func (p *parser) readInspect(l *line) {
 	}
 }
 
-// setConnection is what an ASA's `set connection` can set. Only the first is
-// ours.
-var setConnection = []string{
-	"advanced-options", "conn-max", "embryonic-conn-max", "per-client-max", "per-client-embryonic-max",
-	"random-sequence-number", "timeout", "decrement-ttl", "syn-cookie-mss",
-}
-
-// readSet reads `set connection advanced-options TCPMAP`.
-func (p *parser) readSet(l *line) {
-	if _, ok := l.keyword("connection"); !ok {
-		return
-	}
-	i, ok := l.phrase(setConnection, 1)
-	if !ok {
-		return
-	}
-	at := l.words[0]
-	at.text = "set connection " + setConnection[i]
-	if i > 0 {
-		p.report(at, unsupported, "", "")
-		return
-	}
-	w, ok := l.name("the name of a tcp-map", maxName)
-	if ok && l.end() && p.once(fmt.Sprintf("class %d of the policy map, %s", len(p.uses), at.text), at) {
-		p.uses[len(p.uses)-1].tcpMap = w
-	}
-}
-
 // readServicePolicy reads `service-policy NAME global`.
 func (p *parser) readServicePolicy(l *line) {
 	if !p.once("service-policy", l.words[0]) {

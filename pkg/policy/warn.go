@@ -25,7 +25,7 @@ func (c *Config) Warnings() (all []string) {
 			all = append(all, "tcp-map "+t.Name+": "+text)
 		}
 	}
-	return append(all, c.warnUnused()...)
+	return slices.Concat(all, c.warnConnections(), c.warnUnused())
 }
 
 // warnings are those of one map, without its name.
