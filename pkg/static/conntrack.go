@@ -44,16 +44,20 @@ func (t *Tracker) Update(now time.Duration, e Entry) {
 // update is Update; it reports whether the entry was news.
 func (t *Tracker) update(e Entry) bool {
 	key := e.key()
+	e.Conn = key.conn()
 	to, counts := e.State.phase()
 	conn, known := t.conns[key]
 	switch {
-	case known && conn.phase == admitted && !counts:
+	case known && !counts && (conn.phase == admitted || conn.id != e.ID):
 		return false // the entry of an earlier connection of these addresses
 	case known && !counts:
 		t.remove(key)
 	case known:
 		news := conn.phase != to
-		conn.phase, conn.id = to, e.ID
+		if conn.phase != admitted && conn.id != e.ID { // another one, of the same addresses
+			conn.proven, conn.since = false, t.now
+		}
+		conn.phase, conn.id, conn.dump = to, e.ID, t.dump
 		t.change(key, conn)
 		return news
 	case counts:
@@ -73,9 +77,10 @@ func (t *Tracker) discover(key connKey, e Entry, p phase) bool {
 	}
 	if len(t.conns) >= MaxConns {
 		t.count.Overflow++
+		t.pruneHost(h)
 		return false
 	}
-	t.add(key, h, t.client(e.Client.Addr()), tracked{id: e.ID, phase: p, since: t.now})
+	t.add(key, h, t.client(e.Client.Addr()), tracked{id: e.ID, phase: p, dump: t.dump, since: t.now})
 	return true
 }
 
@@ -93,15 +98,14 @@ func (t *Tracker) Destroy(now time.Duration, e Entry) {
 // the last event taken and before the next one.
 func (t *Tracker) Resync(now time.Duration, entries []Entry) {
 	t.now = now
-	there := make(map[connKey]struct{}, len(t.conns))
+	t.dump++
 	for _, e := range entries {
 		if t.update(e) {
 			t.count.Missed++
 		}
-		there[e.key()] = struct{}{}
 	}
 	for key, conn := range t.conns {
-		if _, ok := there[key]; !ok && conn.phase != admitted {
+		if conn.dump != t.dump && conn.phase != admitted {
 			t.count.Missed++
 			t.remove(key)
 		}

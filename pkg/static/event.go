@@ -30,6 +30,8 @@ type Event struct {
 
 	PerClient    bool   // Count and Limit are the client's
 	Count, Limit uint32 // connections, half-open ones but for Refused
+	Embryonic    uint32 // the limit of half-open ones, beside Limit; of Refused
+	Dropped      bool   // the SYN was
 	Suppressed   uint64 // events of this kind and host or client since the last one told
 
 	Duration time.Duration // in intercept; of InterceptLeft
@@ -48,14 +50,18 @@ const (
 	maxEvents = 4096
 )
 
-// silence keeps an event from being told again and again.
+// silence keeps events of a kind from being told again and again.
 type silence struct {
 	until      time.Duration
 	suppressed uint64
 }
 
+// silences are those of the refusals: Refused and EmbryonicRefused.
+type silences [2]silence
+
 // tell emits an event of a host or a client unless its like was just told.
-func (t *Tracker) tell(s *silence, ev Event) {
+func (t *Tracker) tell(all *silences, ev Event) {
+	s := &all[ev.Kind-Refused]
 	if t.now < s.until {
 		s.suppressed++
 		return

@@ -2,7 +2,6 @@ package static
 
 import (
 	"net/netip"
-	"slices"
 	"time"
 )
 
@@ -19,7 +18,13 @@ const (
 	// aggressive is the age at which a half-open connection of a host in
 	// intercept is removed, as PIX OS does under attack: a handshake takes a
 	// round trip, and what is older holds a place that a client needs.
-	aggressive = confirmWithin
+	aggressive = 5 * time.Second
+
+	// maxFlooded is how many hosts are in intercept at once: each has a record
+	// here and elements in the kernel's sets, and of a /64 network an attacker
+	// could put in as many as they like. The limits of any other host hold as
+	// they do without synproxy.
+	maxFlooded = 4096
 )
 
 // seconds is halfOpenFor.
@@ -28,15 +33,12 @@ const seconds = int(halfOpenFor / time.Second)
 // flood is what is known of a host in intercept.
 type flood struct {
 	pending [seconds]int64        // SYNs answered less handshakes completed, by second
+	full    bool                  // nobody else is admitted
+	cookies uint64                // SYNs answered with one
 	at      int                   // the second in hand
 	since   time.Duration         // when it began
 	calm    time.Duration         // since when fewer than the limit are half-open
 	reading map[netip.Addr]uint64 // of the cookie counter of each address, at the last call of Cookies
-}
-
-// newFlood is the flood of a host that enters intercept.
-func newFlood(now time.Duration) *flood {
-	return &flood{since: now, calm: now, reading: map[netip.Addr]uint64{}}
 }
 
 // halfOpen estimates how many handshakes are not complete.
@@ -48,31 +50,49 @@ func (f *flood) halfOpen() int64 {
 	return max(0, sum)
 }
 
-// enter puts a host into intercept.
-func (t *Tracker) enter(h *host, ev Event) {
+// answer notes that a client of the host has answered a cookie.
+func (h *host) answer() {
 	if h.flood != nil {
-		return
-	}
-	if !t.cfg.Synproxy {
-		return
-	}
-	h.flood = newFlood(t.now)
-	t.flooded[h.local] = h
-	t.changed = true
-	ev.Global = h.globals[0]
-	t.emit(ev)
-	for key, conn := range t.conns {
-		if netip.AddrFrom16(key.server).Unmap() == h.local {
-			t.cut(key, conn)
-		}
+		h.flood.pending[h.flood.at]--
 	}
 }
 
-// cut has conntrack remove a half-open connection that holds a place too long. It
-// counts until conntrack tells of it.
-func (t *Tracker) cut(key connKey, conn tracked) {
-	if conn.phase == halfOpen && !conn.proven && t.now-conn.since >= aggressive {
-		t.kills = append(t.kills, key.conn())
+// synproxy reports whether synproxy answers for a host, or can.
+func (t *Tracker) synproxy(h *host) bool {
+	return t.cfg.Synproxy && (h.flood != nil || len(t.flooded) < maxFlooded)
+}
+
+// enter puts a host into intercept.
+func (t *Tracker) enter(h *host, ev Event) {
+	if h.flood != nil || !t.synproxy(h) {
+		return
+	}
+	t.intercept(h)
+	ev.Global = h.globals[0]
+	t.emit(ev)
+}
+
+// intercept makes synproxy answer for a host.
+func (t *Tracker) intercept(h *host) {
+	h.flood = &flood{since: t.now, calm: t.now, full: h.full(), reading: map[netip.Addr]uint64{}}
+	t.flooded[h.local] = h
+	t.changed = true
+}
+
+// Flooded reports whether any host is in intercept.
+func (t *Tracker) Flooded() bool { return len(t.flooded) > 0 }
+
+// cut has conntrack remove the half-open connections of hosts in intercept that
+// hold a place too long. They count until conntrack tells of it.
+func (t *Tracker) cut() {
+	if len(t.flooded) == 0 {
+		return
+	}
+	t.kills = t.kills[:0]
+	for key, conn := range t.conns {
+		if conn.phase == halfOpen && !conn.proven && t.now-conn.since >= aggressive && t.flooded[key.host()] != nil {
+			t.kills = append(t.kills, key.conn())
+		}
 	}
 }
 
@@ -80,33 +100,45 @@ func (t *Tracker) cut(key connKey, conn tracked) {
 func (t *Tracker) Resume(now time.Duration, global netip.Addr) {
 	t.now = now
 	for _, m := range t.cfg.Mappings {
-		if !m.Global.Contains(global) {
+		if !m.Global.Contains(global) || !t.index.leads(m, global) {
 			continue
 		}
 		local := Mapping{Global: m.Local, Local: m.Global}.global(global)
-		if h := t.host(local); h != nil && h.flood == nil && t.cfg.Synproxy {
-			h.flood = newFlood(now)
-			t.flooded[local] = h
-			t.changed = true
+		if h := t.host(local); h != nil && h.flood == nil && t.synproxy(h) {
+			t.intercept(h)
 		}
 	}
 }
 
-// Cookies takes the kernel's count of SYNs to a global address that it answered
-// with a cookie. The count only grows, or begins anew.
-func (t *Tracker) Cookies(global netip.Addr, count uint64) {
+// Cookies takes the kernel's counts of SYNs that it answered with a cookie, by the
+// address as clients write it; one that is missing has had none. A count only
+// grows, or begins anew. What was counted before the first call with a host in
+// intercept is no part of its flood.
+func (t *Tracker) Cookies(counts map[netip.Addr]uint64) {
 	for _, h := range t.flooded {
-		if slices.Contains(h.globals, global) || h.local == global {
-			h.answered(global, count)
+		h.answered(h.local, counts)
+		for _, g := range h.globals {
+			if g != h.local {
+				h.answered(g, counts)
+			}
 		}
 	}
 }
 
-// answered takes a reading of a cookie counter of the host.
-func (h *host) answered(by netip.Addr, count uint64) {
+// answered takes the reading of one of the host's cookie counters.
+func (h *host) answered(by netip.Addr, counts map[netip.Addr]uint64) {
+	count, counted := counts[by]
 	f := h.flood
-	if before, ok := f.reading[by]; ok && count >= before {
+	before, read := f.reading[by]
+	if read && !counted {
+		return
+	}
+	if count < before {
+		before = 0
+	}
+	if read {
 		h.cookies += count - before
+		f.cookies += count - before
 		f.pending[f.at] += int64(count - before)
 	}
 	f.reading[by] = count
@@ -120,6 +152,9 @@ func (t *Tracker) Tick(now time.Duration) {
 	if t.second == 0 || now-t.second > halfOpenFor {
 		t.second = now
 	}
+	if now-t.second >= time.Second {
+		t.cut()
+	}
 	for ; now-t.second >= time.Second; t.second += time.Second {
 		for _, h := range t.flooded {
 			t.calm(h)
@@ -127,20 +162,15 @@ func (t *Tracker) Tick(now time.Duration) {
 	}
 }
 
-// confirm looks after the connections that have just got as old as conntrack may
-// take to tell of them.
+// confirm forgets the connections of which conntrack has not told in time.
 func (t *Tracker) confirm() {
 	for len(t.young) > 0 && t.now-t.young[0].at >= confirmWithin {
 		first := t.young[0]
 		t.young = t.young[1:]
 		conn, known := t.conns[first.key]
-		switch {
-		case !known || conn.since != first.at:
-		case conn.phase == admitted:
+		if known && conn.since == first.at && conn.phase == admitted {
 			t.count.Unconfirmed++
 			t.remove(first.key)
-		case t.flooded[netip.AddrFrom16(first.key.server).Unmap()] != nil:
-			t.cut(first.key, conn)
 		}
 	}
 }
@@ -155,26 +185,38 @@ func (t *Tracker) calm(h *host) {
 	}
 	f.at = (f.at + 1) % seconds
 	f.pending[f.at] = 0
-	if t.now-f.calm < holdDown {
-		return
+	if t.now-f.calm >= holdDown {
+		t.leave(h, half)
 	}
+}
+
+// leave takes a host with so many half-open connections out of intercept.
+func (t *Tracker) leave(h *host, half int64) {
+	f := h.flood
 	t.emit(Event{
 		Kind: InterceptLeft, SYN: SYN{Conn: Conn{Server: netip.AddrPortFrom(h.local, 0)}}, Global: h.globals[0],
-		Count: uint32(half), Limit: h.limits.Embryonic, Duration: t.now - f.since, Cookies: h.cookies,
+		Count: uint32(half), Limit: h.embryonicLimit(t.cfg.Client.Embryonic), Duration: t.now - f.since, Cookies: f.cookies,
 	})
 	h.flood = nil
 	delete(t.flooded, h.local)
 	t.changed = true
+	t.pruneHost(h)
 }
 
 // calmWith reports whether a host with so many half-open connections would not be
 // put into intercept.
 func (h *host) calmWith(half int64, ofClient uint32) bool {
-	limit := h.limits.Embryonic
-	if limit == 0 {
-		limit = ofClient
-	}
+	limit := h.embryonicLimit(ofClient)
 	proven := int64(h.open + h.proven)
 	most := int64(h.limits.Max)
 	return limit == 0 || half < int64(limit) && (most == 0 || proven >= most || proven+half < most)
+}
+
+// embryonicLimit is what the half-open connections of a host in intercept are
+// compared with: its own limit, or that of a client where only that holds.
+func (h *host) embryonicLimit(ofClient uint32) uint32 {
+	if h.limits.Embryonic > 0 {
+		return h.limits.Embryonic
+	}
+	return ofClient
 }

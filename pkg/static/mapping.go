@@ -25,15 +25,17 @@ type Config struct {
 // mappings finds the mappings of a host.
 type mappings struct {
 	hosts map[netip.Addr][]Mapping
-	nets  []Mapping // the longest first
+	nets  []Mapping           // the longest first
+	taken map[netip.Addr]bool // the global addresses of hosts
 }
 
 // index prepares ms for searches.
 func index(ms []Mapping) mappings {
-	x := mappings{hosts: map[netip.Addr][]Mapping{}}
+	x := mappings{hosts: map[netip.Addr][]Mapping{}, taken: map[netip.Addr]bool{}}
 	for _, m := range ms {
 		if m.Local.IsSingleIP() {
 			x.hosts[m.Local.Addr()] = append(x.hosts[m.Local.Addr()], m)
+			x.taken[m.Global.Addr()] = true
 		} else {
 			x.nets = append(x.nets, m)
 		}
@@ -54,6 +56,40 @@ func (x *mappings) of(local netip.Addr) []Mapping {
 		}
 	}
 	return nil
+}
+
+// globals are the addresses by which clients reach local: those of all mappings
+// that lead to it, or else its own.
+func (x *mappings) globals(local netip.Addr) []netip.Addr {
+	var out []netip.Addr
+	for _, ms := range [][]Mapping{x.hosts[local], x.nets} {
+		for _, m := range ms {
+			if !m.Local.Contains(local) {
+				continue
+			}
+			if g := m.global(local); x.leads(m, g) && !slices.Contains(out, g) {
+				out = append(out, g)
+			}
+		}
+	}
+	if len(out) == 0 {
+		out = append(out, local)
+	}
+	return out
+}
+
+// leads reports whether it is m by which clients of the address global, one of
+// m's, are translated: a host goes before a network, the longest one first.
+func (x *mappings) leads(m Mapping, global netip.Addr) bool {
+	if m.Global.IsSingleIP() {
+		return true
+	}
+	for _, n := range x.nets {
+		if n.Global.Contains(global) {
+			return !x.taken[global] && n.Global == m.Global
+		}
+	}
+	return false
 }
 
 // limits are those of a local address. Where two mappings lead to it, the lower
@@ -78,4 +114,24 @@ func (m Mapping) global(local netip.Addr) netip.Addr {
 	}
 	addr, _ := netip.AddrFromSlice(g)
 	return addr
+}
+
+// Limited are the local addresses that have limits, sorted; none overlaps another.
+func (c *Config) Limited() []netip.Prefix {
+	var all []netip.Prefix
+	for _, m := range c.Mappings {
+		if !m.Limits.none() || !c.Host.none() || !c.Client.none() {
+			all = append(all, m.Local.Masked())
+		}
+	}
+	slices.SortFunc(all, func(a, b netip.Prefix) int {
+		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
+	})
+	var out []netip.Prefix
+	for _, p := range all { // a network stands before what it holds
+		if len(out) == 0 || !out[len(out)-1].Overlaps(p) {
+			out = append(out, p)
+		}
+	}
+	return out
 }

@@ -1,7 +1,6 @@
 package static
 
 import (
-	"cmp"
 	"net/netip"
 	"slices"
 )
@@ -20,11 +19,12 @@ func (t *Tracker) Changed() bool { return t.changed }
 // Sets returns what the sets are to hold.
 func (t *Tracker) Sets() Sets {
 	t.changed = false
-	s := Sets{Limited: t.limited()}
+	s := Sets{Limited: t.cfg.Limited()}
 	for _, h := range t.flooded {
 		addrs := append([]netip.Addr{h.local}, h.globals...)
 		s.Intercept = append(s.Intercept, addrs...)
-		if h.full() {
+		h.flood.full = h.full()
+		if h.flood.full {
 			s.Full = append(s.Full, addrs...)
 		}
 	}
@@ -38,26 +38,6 @@ func (t *Tracker) Sets() Sets {
 // full reports whether nobody else is admitted. Only in intercept do others than
 // the Tracker need to know: synproxy must not answer who will be refused.
 func (h *host) full() bool { return h.limits.Max > 0 && h.open+h.proven >= h.limits.Max }
-
-// limited are the local addresses whose SYNs the Tracker wants to see.
-func (t *Tracker) limited() []netip.Prefix {
-	var all []netip.Prefix
-	for _, m := range t.cfg.Mappings {
-		if !m.Limits.none() || !t.cfg.Host.none() || !t.cfg.Client.none() {
-			all = append(all, m.Local.Masked())
-		}
-	}
-	slices.SortFunc(all, func(a, b netip.Prefix) int {
-		return cmp.Or(a.Addr().Compare(b.Addr()), cmp.Compare(a.Bits(), b.Bits()))
-	})
-	var out []netip.Prefix
-	for _, p := range all { // a network stands before what it holds
-		if len(out) == 0 || !out[len(out)-1].Overlaps(p) {
-			out = append(out, p)
-		}
-	}
-	return out
-}
 
 // HostReport is a host, or a network none of whose hosts was heard of, for the
 // operator.
@@ -90,6 +70,9 @@ func (t *Tracker) Report() []HostReport {
 		if len(hosts) == 0 {
 			r := HostReport{Mapping: m}
 			r.Limits = t.cfg.limits([]Mapping{m})
+			if m.Local.IsSingleIP() {
+				r.Limits = t.cfg.limits(t.index.of(m.Local.Addr()))
+			}
 			all = append(all, r)
 		}
 	}

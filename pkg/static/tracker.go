@@ -18,8 +18,9 @@ type SYN struct {
 
 const (
 	// MaxConns is how many connections are counted, of all hosts. It is as many
-	// as conntrack holds on a large box; at some 200 octets each, 200 MB. Beyond
-	// it, SYNs are refused.
+	// as conntrack holds on a large box; at some 140 octets each, 150 MB, and
+	// twice that if all came within seconds, each of another client. Beyond it,
+	// SYNs are refused.
 	MaxConns = 1 << 20
 
 	// confirmWithin is how long conntrack may take to tell of a connection whose
@@ -39,7 +40,11 @@ func (c Conn) key() connKey {
 	return connKey{c.Client.Addr().As16(), c.Server.Addr().As16(), c.Client.Port(), c.Server.Port()}
 }
 
-// conn is the Conn of k.
+// host is the server's address of k.
+func (k *connKey) host() netip.Addr { return netip.AddrFrom16(k.server).Unmap() }
+
+// conn is the Conn of k. An IPv4 address in the form of IPv6 has become one of
+// IPv4.
 func (k *connKey) conn() Conn {
 	at := func(a [16]byte, port uint16) netip.AddrPort {
 		return netip.AddrPortFrom(netip.AddrFrom16(a).Unmap(), port)
@@ -60,6 +65,7 @@ const (
 // tracked is one connection that counts.
 type tracked struct {
 	id     uint32 // conntrack's, 0 while admitted
+	dump   uint32 // the number of the last one before conntrack last told of it
 	phase  phase
 	proven bool          // it is the second half of a handshake that synproxy has completed
 	since  time.Duration // of its SYN, or when conntrack first told of it
@@ -79,7 +85,8 @@ type Tracker struct {
 	young   []start                // admitted SYNs, the oldest first
 	second  time.Duration          // of now, when the seconds of flooded were last closed
 
-	changed bool // what Sets returns
+	dump    uint32 // how many there were
+	changed bool   // what Sets returns
 	events  []Event
 	kills   []Conn
 	count   Counters
@@ -113,14 +120,14 @@ type host struct {
 	peak    uint32
 	denied  uint64 // SYNs refused
 	cookies uint64 // SYNs answered with a cookie
-	told    silence
+	told    silences
 	flood   *flood // nil unless in intercept
 }
 
 // client is an address with connections to limited hosts.
 type client struct {
 	counts
-	told silence
+	told silences
 }
 
 // New returns a Tracker that limits nothing yet.
@@ -138,11 +145,13 @@ func (t *Tracker) Configure(now time.Duration, cfg Config) (resync bool) {
 	t.now = now
 	old := t.cfg
 	t.cfg, t.index = cfg, index(cfg.Mappings)
+	gone := map[netip.Addr]*host{}
 	for addr, h := range t.hosts {
 		if !t.describe(h) {
-			t.forget(addr)
+			gone[addr] = h
 		}
 	}
+	t.forget(gone)
 	t.changed = true
 	return !slices.Equal(old.Mappings, cfg.Mappings) || old.Host != cfg.Host || old.Client != cfg.Client
 }
@@ -155,24 +164,26 @@ func (t *Tracker) describe(h *host) bool {
 		return false
 	}
 	h.limits = t.cfg.limits(ms)
-	h.globals = h.globals[:0]
-	for _, m := range ms {
-		if g := m.global(h.local); !slices.Contains(h.globals, g) {
-			h.globals = append(h.globals, g)
-		}
-	}
+	h.globals = t.index.globals(h.local)
 	return !h.limits.none() || !t.cfg.Client.none()
 }
 
-// forget takes a host and its connections out of the count.
-func (t *Tracker) forget(addr netip.Addr) {
+// forget takes hosts and their connections out of the count.
+func (t *Tracker) forget(gone map[netip.Addr]*host) {
+	if len(gone) == 0 {
+		return
+	}
 	for k := range t.conns {
-		if netip.AddrFrom16(k.server).Unmap() == addr {
+		if gone[k.host()] != nil {
 			t.remove(k)
 		}
 	}
-	delete(t.hosts, addr)
-	delete(t.flooded, addr)
+	for addr, h := range gone {
+		if h.flood != nil {
+			t.leave(h, 0)
+		}
+		delete(t.hosts, addr)
+	}
 }
 
 // host returns what is known of a local address, nil if it has no limits.
@@ -205,7 +216,11 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	t.now = now
 	t.count.SYNs++
 	key := s.key()
-	if _, known := t.conns[key]; known {
+	s.Conn = key.conn()
+	if conn, known := t.conns[key]; known {
+		if s.Proven {
+			t.prove(key, conn)
+		}
 		return true
 	}
 	h := t.host(s.Server.Addr())
@@ -215,6 +230,8 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	if len(t.conns) >= MaxConns {
 		t.count.Overflow++
 		h.denied++
+		t.tell(&h.told, Event{Kind: Refused, SYN: s, Global: h.globals[0], Count: MaxConns, Limit: MaxConns, Dropped: true})
+		t.pruneHost(h)
 		return false
 	}
 	c := t.client(s.Client.Addr())
@@ -224,8 +241,8 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	}
 	t.add(key, h, c, tracked{phase: admitted, proven: s.Proven, since: now})
 	t.young = append(t.young, start{key, now})
-	if s.Proven && h.flood != nil {
-		h.flood.pending[h.flood.at]--
+	if s.Proven {
+		h.answer()
 	}
 	if l := h.limits.Embryonic; l > 0 && h.half-h.proven >= l {
 		t.enter(h, Event{Kind: InterceptEntered, SYN: s, Count: h.half, Limit: l})
@@ -233,21 +250,33 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	return true
 }
 
+// prove notes that the client of a connection has answered a cookie. Its SYN was
+// admitted before the host came into intercept.
+func (t *Tracker) prove(key connKey, conn tracked) {
+	if conn.proven || conn.phase == opened {
+		return
+	}
+	conn.proven = true
+	t.change(key, conn)
+	t.hosts[key.host()].answer()
+}
+
 // decide says whether a new connection of c to h may be opened, and does what
 // follows if not.
 func (t *Tracker) decide(h *host, c *client, s SYN) bool {
-	byHost, byClient := h.limits.judge(&h.counts, t.cfg.Synproxy, s.Proven), t.cfg.Client.judge(&c.counts, t.cfg.Synproxy, s.Proven)
+	synproxy := t.synproxy(h)
+	byHost, byClient := h.limits.judge(&h.counts, synproxy, s.Proven), t.cfg.Client.judge(&c.counts, synproxy, s.Proven)
 	if byHost == admit && byClient == admit {
 		return true
 	}
-	ev := Event{SYN: s, Global: h.globals[0]}
+	ev := Event{SYN: s, Global: h.globals[0], Dropped: true}
 	counts, limits, told := &h.counts, h.limits, &h.told
 	if byClient > byHost {
 		counts, limits, told, ev.PerClient = &c.counts, t.cfg.Client, &c.told, true
 	}
 	switch max(byHost, byClient) {
 	case refuse:
-		ev.Kind, ev.Count, ev.Limit = Refused, counts.total(), limits.Max
+		ev.Kind, ev.Count, ev.Limit, ev.Embryonic = Refused, counts.total(), limits.Max, limits.Embryonic
 	case refuseHalf:
 		ev.Kind, ev.Count, ev.Limit = EmbryonicRefused, counts.half, limits.Embryonic
 	case proxy:
@@ -268,7 +297,15 @@ func (t *Tracker) add(key connKey, h *host, c *client, conn tracked) {
 	h.put(conn, 1)
 	c.put(conn, 1)
 	h.peak = max(h.peak, h.total())
-	t.changed = t.changed || h.flood != nil
+	t.touch(h)
+}
+
+// touch notes that the sets change if a host in intercept has become full, or is
+// no longer.
+func (t *Tracker) touch(h *host) {
+	if h.flood != nil && h.flood.full != h.full() {
+		h.flood.full, t.changed = h.full(), true
+	}
 }
 
 // put adds a connection of that phase to the counts; by is 1, or -1 to take it
@@ -295,17 +332,21 @@ func (t *Tracker) remove(key connKey) {
 	h, c := t.hosts[ends.Server.Addr()], t.clients[ends.Client.Addr()]
 	h.put(conn, -1)
 	c.put(conn, -1)
-	t.changed = t.changed || h.flood != nil
+	t.touch(h)
 	t.prune(h, c, ends.Client.Addr())
 }
 
-// prune forgets a client without connections and, if there are many, a host
-// without. What such a host has to tell is lost with it: else every address of a
-// /64 network could be made to stay.
+// prune forgets a client without connections, and perhaps the host.
 func (t *Tracker) prune(h *host, c *client, addr netip.Addr) {
 	if c.total() == 0 {
 		delete(t.clients, addr)
 	}
+	t.pruneHost(h)
+}
+
+// pruneHost forgets a host without connections if there are many. What it has to
+// tell is lost with it: else every address of a /64 network could be made to stay.
+func (t *Tracker) pruneHost(h *host) {
 	if h.total() == 0 && h.flood == nil && len(t.hosts) > keepHosts {
 		delete(t.hosts, h.local)
 	}
@@ -327,5 +368,5 @@ func (t *Tracker) change(key connKey, to tracked) {
 	h.put(to, 1)
 	c.put(from, -1)
 	c.put(to, 1)
-	t.changed = t.changed || h.flood != nil
+	t.touch(h)
 }
