@@ -2,7 +2,7 @@
 export CGO_ENABLED := 0
 SHELL := /bin/bash
 .DELETE_ON_ERROR:
-.PHONY: help build demo test unit lint fuzz sim planted idle flood goodput bench test-netns test-vm deps deps-test deps-vm
+.PHONY: help build demo test unit lint fuzz sim planted idle flood synflood goodput bench test-netns test-vm deps deps-test deps-vm
 
 FUZZTIME ?= 30s
 N ?= 20000
@@ -44,10 +44,14 @@ idle: ## octets that each of IDLE idle sessions costs
 flood: ## memory in a flood of FLOOD half-open connections
 	go test -count=1 -v -timeout 20m -run TestFlood ./pkg/engine -flood $(FLOOD)
 
+synflood: build ## mail during a minute of SYN flood, with and without intercept (root)
+	go test -count=1 -v -timeout 20m -tags synflood -run TestLimitFlood ./test/netns -synflood 60s
+
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...
 
-goodput: build deps-vm ## mail through loss and delay, inspected and exempt, in QEMU
+goodput: build deps deps-test deps-vm ## mail through loss and delay, inspected and exempt, here (root) and in QEMU
+	go test -count=1 -v -timeout 20m -tags goodput -run TestGoodput ./test/netns/
 	go test -count=1 -v -timeout 60m -tags goodput -run TestGoodput ./test/vm/
 
 test-netns: build ## the kernel's queue, real MTAs, three namespaces (root)

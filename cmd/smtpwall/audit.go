@@ -12,6 +12,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/pkg/audit"
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/static"
 	"github.com/smtpwall/smtpwall/pkg/syslog"
 )
 
@@ -76,8 +77,14 @@ func wall(now time.Time, sinceStart, at time.Duration) time.Time {
 }
 
 // write makes records of an event. It never blocks.
-func (t *auditTrail) write(e *engine.Event) {
-	for _, r := range t.formatter.Records(e) {
+func (t *auditTrail) write(e *engine.Event) { t.deliver(t.formatter.Records(e)) }
+
+// writeStatic makes records of an event of the connection limits.
+func (t *auditTrail) writeStatic(e *static.Event) { t.deliver(t.formatter.StaticRecords(e)) }
+
+// deliver writes records to every target.
+func (t *auditTrail) deliver(records []audit.Record) {
+	for _, r := range records {
 		for _, l := range t.logs {
 			l.Write(r)
 		}

@@ -13,6 +13,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"github.com/smtpwall/smtpwall/pkg/nftset"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 )
 
@@ -27,15 +28,16 @@ func newCheckCommand() *cobra.Command {
 		Short: "check the policy and nft files without loading them",
 		Long: `Parses the policy file and prints every error with file, line, column and what
 was expected there. What is no error but will hurt is printed as a warning.
-With --nft it also has nft check the ruleset as it would be loaded, which takes
-CAP_NET_ADMIN.`,
+With --nft it also reads the limits in static.nft and compares the mappings with
+those that lead back, and has nft check the ruleset as it would be loaded, which
+takes CAP_NET_ADMIN.`,
 		Example: `  smtpwall check
   smtpwall check --policy new.conf --nft /etc/smtpwall`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			err := checkPolicy(cmd, path)
 			if nft != "" {
-				err = errors.Join(err, checkNft(cmd, nft))
+				err = errors.Join(err, checkStatic(cmd, nft), checkNft(cmd, nft))
 			}
 			return err
 		},
@@ -127,6 +129,30 @@ func plural(n int, what string) string {
 		return "1 " + what
 	}
 	return fmt.Sprintf("%d %ss", n, what)
+}
+
+// checkStatic looks at the static mappings in dir's static.nft: what nft leaves
+// alone. Limits that cannot be read are errors, the rest are warnings.
+func checkStatic(cmd *cobra.Command, dir string) error {
+	file := filepath.Join(dir, "static.nft")
+	text, err := os.ReadFile(file)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil // nft has its say if the main file wants it
+	}
+	if err != nil {
+		return fmt.Errorf("check nft files: %w", err)
+	}
+	found := nftset.ParseStatic(string(text))
+	for _, f := range found.Faults {
+		fmt.Fprintf(cmd.ErrOrStderr(), "%s:%d: %s\n", file, f.Line, f)
+	}
+	for _, f := range append(found.MaxFirst, found.Reverse...) {
+		fmt.Fprintf(cmd.OutOrStdout(), "warning: %s:%d: %s\n", file, f.Line, f)
+	}
+	if n := len(found.Faults); n > 0 {
+		return fmt.Errorf("check nft files: %s: %s", file, plural(n, "error"))
+	}
+	return nil
 }
 
 // checkNft has nft check the main file in dir. nft looks for "smtpwall/NAME.nft"

@@ -1,6 +1,8 @@
 package main
 
 import (
+	"os"
+	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"testing"
@@ -115,6 +117,49 @@ func TestCheckNft(t *testing.T) {
 	}
 	if _, _, err = call(newCheckCommand(), "", "--policy", conf, "--nft", t.TempDir()); err == nil || !strings.Contains(err.Error(), "smtpwall.nft: no such file") {
 		t.Errorf("no main file: %v", err)
+	}
+}
+
+// TestCheckStatic: what in static.nft nft leaves alone. Limits that cannot be read
+// are errors, the rest are warnings; each has its line.
+func TestCheckStatic(t *testing.T) {
+	const main = "table inet smtpwall_check { }\n"
+	for _, c := range []struct {
+		name, static   string
+		stdout, stderr string // FILE stands for static.nft
+		err            string
+	}{
+		{"nothing to say", "add element inet smtpwall static4 { 1.1.1.1 comment \"tcp 100 50\" : 1.1.1.1 }\n", "", "", ""},
+		{"a malformed limit", "\nadd element inet smtpwall static4 { 1.1.1.1 comment \"tcp many\" : 1.1.1.1 }\n", "",
+			"FILE:2: element { 1.1.1.1 comment \"tcp many\" : 1.1.1.1 } of map static4: comment: want \"tcp MAX EMBRYONIC\", two numbers; 0 is no limit; nothing is limited: correct it in static.nft and load that with `nft -f /etc/smtpwall/static.nft`\n",
+			"check nft files: FILE: 1 error"},
+		{"warnings", "add element inet smtpwall static4 { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 }\n",
+			"warning: FILE:1: element { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 } of map static4: half-open connections can never reach the embryonic limit 100 first: the limit of all is 50; write comment \"tcp 100 50\" if they stand in the wrong order\n" +
+				"warning: FILE:1: element { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 } of map static4: map rstatic4 has no reverse of it, so that connections of the host itself keep its local address: add { 192.168.1.1 : 1.1.1.1 } there\n", "", ""},
+	} {
+		dir := t.TempDir()
+		path := filepath.Join(dir, "static.nft")
+		for name, text := range map[string]string{"smtpwall.nft": main, "static.nft": c.static} {
+			if err := os.WriteFile(filepath.Join(dir, name), []byte(text), 0o644); err != nil {
+				t.Fatal(err)
+			}
+		}
+		stdout, stderr, err := call(newCheckCommand(), "", "--policy", defaultCopy(t), "--nft", dir)
+		var text string
+		if err != nil {
+			text = err.Error()
+		}
+		named := func(s string) string { return strings.ReplaceAll(s, "FILE", path) }
+		at := strings.Index(stdout, "warning: "+path)
+		if at < 0 {
+			at = strings.Index(stdout, "nft ")
+		}
+		if want := named(c.stdout) + "nft " + filepath.Join(dir, "smtpwall.nft") + ": OK\n"; stdout[max(at, 0):] != want {
+			t.Errorf("%s: got\n%s\nwant\n%s", c.name, stdout, want)
+		}
+		if stderr != named(c.stderr) || text != named(c.err) {
+			t.Errorf("%s: error %q, printed %q; want %q, %q", c.name, text, stderr, named(c.err), named(c.stderr))
+		}
 	}
 }
 

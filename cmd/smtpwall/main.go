@@ -62,7 +62,7 @@ writes an audit record for each decision.`,
 	}
 	root.AddCommand(
 		newRunCommand(), newShowCommand(), newReplayCommand(), newExplainCommand(),
-		newCheckCommand(), newVersionCommand(), newLabCommand(),
+		newCheckCommand(), newImportCommand(), newVersionCommand(), newLabCommand(),
 	)
 	return root
 }

@@ -31,6 +31,7 @@ type runOptions struct {
 	control   string
 	undecided choice
 	midstream choice
+	metrics   string
 }
 
 // newRunCommand returns `smtpwall run`.
@@ -64,6 +65,7 @@ CAP_NET_ADMIN. SIGHUP opens audit files again, as after a rotation.`,
 	f.StringVar(&opt.control, "control", control.DefaultPath, "`path` of the control socket")
 	f.Var(&opt.undecided, "undecided", "what becomes of a session that is not understood: open or closed")
 	f.Var(&opt.midstream, "midstream", "what becomes of a connection whose start was not seen: bypass, reset or drop\n(default bypass with --undecided open, else reset)")
+	f.StringVar(&opt.metrics, "metrics", "", "`address` at which Prometheus finds metrics, 127.0.0.1:9125 say (default none)")
 	opt.audit.add(f)
 	return opt, cmd
 }
@@ -96,7 +98,6 @@ func (c *choice) Set(s string) error {
 func (o *runOptions) engineOptions(c *policy.Class) engine.Options {
 	e := engine.Options{
 		Map: c.Map, TCP: c.TCP, Undecided: engine.UndecidedClosed, Midstream: engine.MidstreamReset,
-		Synproxy: true, // the ruleset may intercept a host at any time, and conntrack knows every SYN
 	}
 	if o.undecided.value == "open" {
 		e.Undecided, e.Midstream = engine.UndecidedOpen, engine.MidstreamBypass
@@ -158,21 +159,30 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		log.Warn(w)
 	}
 
+	limit, err := newLimit(log, cfg, ct, trail.writeStatic)
+	if err != nil {
+		return err
+	}
 	server := &control.Server{}
-	d := daemon.New(daemon.Options{
-		Log: log, Start: start, Inspect: inspect, Conntrack: ct, Audit: trail.write,
+	opt := daemon.Options{
+		Log: log, Start: start, Inspect: inspect, Conntrack: ct, Audit: trail.write, Limit: limit,
 		Open: func(queue uint16) (daemon.Queue, error) { return nfq.Open(nfq.Options{Number: queue}) },
 		Tasks: []daemon.Task{
 			daemon.Signals(log),
 			trail.reopener(),
-			watchRuleset(log, cfg.Queues()),
+			watchRuleset(log, ourQueues(cfg, limit)),
 			daemon.NewTask("control", func(ctx context.Context, ready func()) error {
 				ready()
 				return server.Serve(ctx, socket)
 			}),
 		},
-	})
-	server.Handlers = handlers(cfg, d.Snapshots)
+	}
+	d := daemon.New(opt)
+	from := sources{policy: cfg, snapshots: d.Snapshots, conns: d.Conns, static: staticHosts(d)}
+	server.Handlers = handlers(from)
+	if o.metrics != "" {
+		d.Add(scraped(log, o.metrics, from, d, ct))
+	}
 	return d.Run(ctx)
 }
 

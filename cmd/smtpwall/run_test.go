@@ -41,7 +41,7 @@ func TestEngineOptions(t *testing.T) {
 			}
 			c := &policy.Class{Map: &policy.Map{}, TCP: &policy.TCPMap{}}
 			got := opt.engineOptions(c)
-			if got.Map != c.Map || got.TCP != c.TCP || !got.Synproxy || got.Undecided != tt.undecided || got.Midstream != tt.midstream {
+			if got.Map != c.Map || got.TCP != c.TCP || got.Undecided != tt.undecided || got.Midstream != tt.midstream {
 				t.Errorf("got %+v", got)
 			}
 		})

@@ -1,7 +1,6 @@
 package main
 
 import (
-	"bytes"
 	"context"
 	"encoding/json"
 	"io"
@@ -9,110 +8,89 @@ import (
 
 	"github.com/spf13/cobra"
 
-	"github.com/smtpwall/smtpwall/pkg/audit"
 	"github.com/smtpwall/smtpwall/pkg/control"
 	"github.com/smtpwall/smtpwall/pkg/daemon"
-	"github.com/smtpwall/smtpwall/pkg/engine"
 	"github.com/smtpwall/smtpwall/pkg/policy"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
-// showServicePolicy is the control command of `show service-policy`.
-const showServicePolicy = "show service-policy"
-
-// patience is how long the shards may take to tell their counters: less than
-// the client's.
+// patience is how long the daemon's tasks may take to tell what they know: less
+// than the client's.
 const patience = 2 * time.Second
 
-// servicePolicy is the answer to it. The JSON names are part of the program's
-// interface; Text is what a terminal shows, made by the daemon because the
-// policy file may have changed since it started.
-type servicePolicy struct {
-	Text          string              `json:"text,omitempty"`
-	ServicePolicy string              `json:"service_policy"`
-	PolicyMap     string              `json:"policy_map"`
-	Classes       []audit.ClassReport `json:"classes"`
+// maxListed is how many lines an answer has at most: as many of the longest ones
+// as fit into an answer of the control socket. Overflow: the answer says how many
+// more there are.
+const maxListed = 140_000
+
+// sources are what the daemon's answers are made of.
+type sources struct {
+	policy    *policy.Config // in force
+	snapshots func(context.Context) ([]daemon.Snapshot, error)
+	conns     func(ctx context.Context, limit int) (daemon.Conns, error)
+	static    func(context.Context) ([]static.HostReport, error)
 }
 
-// handlers answer control commands from the policy in force and the shards.
-func handlers(cfg *policy.Config, snapshots func(context.Context) ([]daemon.Snapshot, error)) map[string]control.Handler {
+// handlers answer control commands.
+func handlers(s sources) map[string]control.Handler {
 	return map[string]control.Handler{
-		showServicePolicy: func() (any, error) {
-			ctx, stop := context.WithTimeout(context.Background(), patience)
-			defer stop()
-			all, err := snapshots(ctx)
-			if err != nil {
-				return nil, err
-			}
-			return newServicePolicy(cfg, all)
-		},
+		showServicePolicy: answering(s.servicePolicy),
+		showConn:          answering(s.connTable),
+		showStatic:        answering(s.staticTable),
 	}
 }
 
-// newServicePolicy sums the shards' counters by class.
-func newServicePolicy(cfg *policy.Config, all []daemon.Snapshot) (servicePolicy, error) {
-	sums := make([]engine.Counters, len(cfg.Classes))
-	for i, class := range cfg.Classes {
-		for _, s := range all {
-			if class.First <= s.Queue && s.Queue <= class.Last {
-				sums[i] = audit.Sum(sums[i], s.Engine)
-			}
-		}
+// answering makes a handler of a function that gives up when its context ends.
+func answering[T any](answer func(context.Context) (T, error)) control.Handler {
+	return func() (any, error) {
+		ctx, stop := context.WithTimeout(context.Background(), patience)
+		defer stop()
+		return answer(ctx)
 	}
-	var text bytes.Buffer
-	err := audit.ServicePolicy(&text, cfg, sums)
-	return servicePolicy{
-		Text: text.String(), ServicePolicy: cfg.ServicePolicy, PolicyMap: cfg.PolicyMap,
-		Classes: audit.Report(cfg, sums),
-	}, err
 }
 
 // newShowCommand returns `smtpwall show`.
 func newShowCommand() *cobra.Command {
 	show := &cobra.Command{
-		Use:     "show",
-		Short:   "ask the running daemon",
-		Example: `  smtpwall show service-policy`,
-		Args:    cobra.NoArgs,
-		RunE:    func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
+		Use:   "show",
+		Short: "ask the running daemon",
+		Example: `  smtpwall show service-policy
+  smtpwall show conn
+  smtpwall show static`,
+		Args: cobra.NoArgs,
+		RunE: func(cmd *cobra.Command, _ []string) error { return cmd.Help() },
 	}
-	show.AddCommand(newShowServicePolicyCommand())
+	show.AddCommand(newShowServicePolicyCommand(), newShowConnCommand(), newShowStaticCommand())
 	return show
 }
 
-// newShowServicePolicyCommand returns `smtpwall show service-policy`.
-func newShowServicePolicyCommand() *cobra.Command {
+// shown is what the daemon says, ready to be shown.
+type shown interface {
+	// print writes it as text or as JSON.
+	print(w io.Writer, asJSON bool) error
+}
+
+// asking completes a command that sends a control command and prints what comes
+// back. into returns where to read it into.
+func asking(cmd *cobra.Command, command string, into func() shown) *cobra.Command {
 	var path string
 	var asJSON bool
-	cmd := &cobra.Command{
-		Use:   "service-policy",
-		Short: "print the counters of every policy line",
-		Long: `Prints the policy in force with its counters, in the layout of an ASA's
-"show service-policy inspect esmtp". Lines that an ASA does not have appear once
-they have counted something.`,
-		Example: `  smtpwall show service-policy
-  smtpwall show service-policy --json | jq '.classes[].packet'`,
-		Args: cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var answer servicePolicy
-			if err := control.NewClient(path).Ask(cmd.Context(), showServicePolicy, &answer); err != nil {
-				return err
-			}
-			return answer.print(cmd.OutOrStdout(), asJSON)
-		},
+	cmd.Args = cobra.NoArgs
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		a := into()
+		if err := control.NewClient(path).Ask(cmd.Context(), command, a); err != nil {
+			return err
+		}
+		return a.print(cmd.OutOrStdout(), asJSON)
 	}
 	cmd.Flags().StringVar(&path, "control", control.DefaultPath, "`path` of the daemon's control socket")
 	cmd.Flags().BoolVar(&asJSON, "json", false, "print JSON")
 	return cmd
 }
 
-// print writes the answer as text or as JSON.
-func (s servicePolicy) print(w io.Writer, asJSON bool) error {
-	if !asJSON {
-		_, err := io.WriteString(w, s.Text)
-		return err
-	}
-	s.Text = ""
+// printJSON writes an answer for programs.
+func printJSON(w io.Writer, v any) error {
 	enc := json.NewEncoder(w)
 	enc.SetIndent("", "  ")
-	return enc.Encode(s)
+	return enc.Encode(v)
 }

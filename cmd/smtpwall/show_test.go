@@ -13,11 +13,28 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/daemon"
 	"github.com/smtpwall/smtpwall/pkg/engine"
 	"github.com/smtpwall/smtpwall/pkg/policy"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // counted is a shard that inspected so many packets and masked so many banners.
 func counted(queue uint16, packets, banners uint64) daemon.Snapshot {
 	return daemon.Snapshot{Queue: queue, Engine: engine.Counters{Packets: packets, Banners: banners}}
+}
+
+// printed is what an answer prints.
+func printed(t *testing.T, a shown, asJSON bool) string {
+	t.Helper()
+	var out bytes.Buffer
+	if err := a.print(&out, asJSON); err != nil {
+		t.Fatal(err)
+	}
+	return out.String()
+}
+
+// ask sends a control command to a daemon that knows s.
+func ask(s sources, command string, into shown) error {
+	server := &control.Server{Handlers: handlers(s)}
+	return control.InMemory(server).Ask(context.Background(), command, into)
 }
 
 // TestShowServicePolicy asks, through a control connection, a daemon of two
@@ -30,11 +47,11 @@ func TestShowServicePolicy(t *testing.T) {
 			{Name: "other", First: 7, Last: 7, Map: &policy.Map{Name: "mild"}},
 		},
 	}
-	server := &control.Server{Handlers: handlers(cfg, func(context.Context) ([]daemon.Snapshot, error) {
-		return []daemon.Snapshot{counted(0, 10, 1), counted(1, 20, 2), counted(7, 400, 0)}, nil
-	})}
 	var answer servicePolicy
-	if err := control.InMemory(server).Ask(context.Background(), showServicePolicy, &answer); err != nil {
+	err := ask(sources{policy: cfg, snapshots: func(context.Context) ([]daemon.Snapshot, error) {
+		return []daemon.Snapshot{counted(0, 10, 1), counted(1, 20, 2), counted(7, 400, 0)}, nil
+	}}, showServicePolicy, &answer)
+	if err != nil {
 		t.Fatal(err)
 	}
 
@@ -46,18 +63,10 @@ func TestShowServicePolicy(t *testing.T) {
     Class-map: other
       Inspect: esmtp mild, packet 400, drop 0, reset-drop 0
 `
-	var out bytes.Buffer
-	if err := answer.print(&out, false); err != nil {
-		t.Fatal(err)
-	}
-	if diff := cmp.Diff(text, out.String()); diff != "" {
+	if diff := cmp.Diff(text, printed(t, &answer, false)); diff != "" {
 		t.Error(diff)
 	}
 
-	out.Reset()
-	if err := answer.print(&out, true); err != nil {
-		t.Fatal(err)
-	}
 	const head = `{
   "service_policy": "global",
   "policy_map": "global_policy",
@@ -74,18 +83,35 @@ func TestShowServicePolicy(t *testing.T) {
           "count": 3
         },
 `
-	if !strings.HasPrefix(out.String(), head) {
-		t.Errorf("JSON is\n%s\nwant at its beginning\n%s", &out, head)
+	if got := printed(t, &answer, true); !strings.HasPrefix(got, head) {
+		t.Errorf("JSON is\n%s\nwant at its beginning\n%s", got, head)
 	}
 }
 
-// TestShowWhileStopping passes the shards' error on.
-func TestShowWhileStopping(t *testing.T) {
-	server := &control.Server{Handlers: handlers(&policy.Config{}, func(context.Context) ([]daemon.Snapshot, error) {
-		return nil, errors.New("ask the shard of queue 3: it has stopped")
-	})}
-	err := control.InMemory(server).Ask(context.Background(), showServicePolicy, &servicePolicy{})
-	if err == nil || err.Error() != "the daemon answers: ask the shard of queue 3: it has stopped" {
-		t.Errorf("got %v", err)
+// TestShowFails passes the sources' errors on.
+func TestShowFails(t *testing.T) {
+	stopped := errors.New("ask the shard of queue 3: it has stopped")
+	failing := sources{
+		policy:    &policy.Config{},
+		snapshots: func(context.Context) ([]daemon.Snapshot, error) { return nil, stopped },
+		conns:     func(context.Context, int) (daemon.Conns, error) { return daemon.Conns{}, stopped },
+		static:    func(context.Context) ([]static.HostReport, error) { return nil, stopped },
+	}
+	withoutStatic := failing
+	withoutStatic.static = nil
+	for _, tt := range []struct {
+		s       sources
+		command string
+		into    shown
+		want    string
+	}{
+		{failing, showServicePolicy, &servicePolicy{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
+		{failing, showConn, &connTable{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
+		{failing, showStatic, &staticTable{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
+		{withoutStatic, showStatic, &staticTable{}, "the daemon answers: this daemon counts no static mappings"},
+	} {
+		if err := ask(tt.s, tt.command, tt.into); err == nil || err.Error() != tt.want {
+			t.Errorf("%s: got %v, want %s", tt.command, err, tt.want)
+		}
 	}
 }

@@ -1,5 +1,6 @@
-// Package audit turns the engine's events into records: the ASA's syslog text,
-// ready for the parsers that already read it, or JSON.
+// Package audit turns the events of the engine and of the static mappings into
+// records: the ASA's syslog text, ready for the parsers that already read it, or
+// JSON.
 //
 // It may be imported from level 4 up. It must never write a record anywhere,
 // read a clock or start a goroutine: sinks are pkg/syslog's.
@@ -38,6 +39,20 @@
 // the quote and the backslash are written \r, \n, \t, \", \\ or \xNN, so that a
 // record never holds a line end and no record can forge another. They are cut at
 // MaxText bytes, and the cut is shown as "...".
+//
+// Connection limits have the records 201002, 201003 and 201010 to 201013. Their
+// parenthesis says what TCP intercept does and how many more were refused:
+//
+//	Connection limit exceeded 50/50 for input packet from 203.0.113.5/41522 to 192.168.1.1/25 on interface outside (12 more refused since the last record)
+//	Too many TCP connections on static 1.1.1.1! 0 50 (12 more refused since the last record)
+//	Embryonic connection limit exceeded 100/100 for input packet from ... (SYNs are answered with a cookie from now on)
+//	Embryonic limit exceeded 100/100 for 203.0.113.5/41522 to 192.168.1.1(1.1.1.1)/25 on interface outside (SYNs are ...)
+//
+// The interface of a SYN that the box itself sent, as synproxy does for a client
+// that answered a cookie, is "identity". No ASA tells of the end of an intercept;
+// ours is a 201010 too:
+//
+//	Embryonic connection limit no longer exceeded 3/100 for 192.168.1.1 (1.1.1.1): intercepted for 0:01:40, 2500000 SYNs answered with a cookie
 //
 // # JSON
 //
@@ -80,6 +95,24 @@
 //	reason            of 302014 or 507003
 //	message           the ASA text
 //	repeated          how many records like this one were suppressed before it
+//
+// Those of connection limits, in this order:
+//
+//	time, host, id, severity
+//	event             connection-limit, embryonic-limit, intercept-entered,
+//	                  intercept-left
+//	client, client_port, interface
+//	                  of the SYN; none for intercept-left
+//	local, global     addresses of the host: its own, and the one clients write
+//	server_port       of the SYN
+//	per_client        true: count and limit are those of the client
+//	count, limit      connections; half-open ones but for connection-limit
+//	detail            what TCP intercept does to the SYN
+//	suppressed        refusals that had no record since the last one of this host,
+//	                  or of this client
+//	duration          seconds in intercept (intercept-left)
+//	cookies           SYNs answered with a cookie (intercept-left)
+//	message, repeated
 package audit
 
 import (
@@ -143,6 +176,7 @@ type Key struct {
 	ID     int
 	Rule   string
 	Client netip.Addr
+	Host   netip.Addr // with connection limits
 	Conn   uint64
 }
 
@@ -198,21 +232,31 @@ func (f *Formatter) Records(e *engine.Event) []Record {
 
 // record frames one message.
 func (f *Formatter) record(e *engine.Event, m message) Record {
-	r := Record{ID: m.id, Severity: m.severity, Key: key(e, m)}
-	if f.opt.Wall != nil {
-		r.Time = f.opt.Wall(e.Time)
-	}
+	r := Record{ID: m.id, Severity: m.severity, Time: f.wall(e.Time), Key: key(e, m)}
 	if f.opt.Format == JSON {
 		r.Body = f.object(e, m, r.Time)
-		return r
+	} else {
+		f.frame(&r, m.text)
 	}
-	r.head = "<" + strconv.Itoa(m.severity.PRI()) + ">" + r.Time.Format("Jan 02 2006 15:04:05")
+	return r
+}
+
+// wall is the wall time of an event; zero without Options.Wall.
+func (f *Formatter) wall(t time.Duration) time.Time {
+	if f.opt.Wall == nil {
+		return time.Time{}
+	}
+	return f.opt.Wall(t)
+}
+
+// frame puts an ASA's text into a record.
+func (f *Formatter) frame(r *Record, text string) {
+	r.head = "<" + strconv.Itoa(r.Severity.PRI()) + ">" + r.Time.Format("Jan 02 2006 15:04:05")
 	if f.opt.Host != "" {
 		r.head += " " + f.opt.Host + " "
 	}
 	r.head += ": "
-	r.Body = "%" + f.opt.Tag + "-" + strconv.Itoa(int(m.severity)) + "-" + strconv.Itoa(m.id) + ": " + m.text
-	return r
+	r.Body = "%" + f.opt.Tag + "-" + strconv.Itoa(int(r.Severity)) + "-" + strconv.Itoa(r.ID) + ": " + text
 }
 
 // key tells which records repeat each other: findings by rule and client, since

@@ -145,7 +145,7 @@ func TestASA(t *testing.T) {
 // TestTeardownReasons: none may hold a colon (asa.md 3.6).
 func TestTeardownReasons(t *testing.T) {
 	want := []string{"Unknown", "TCP FINs", "TCP Reset-I", "Flow closed by inspection",
-		"TCP Reset-APPLIANCE", "SYN Timeout", "Conn-timeout", "Unknown", "Unknown"}
+		"TCP Reset-APPLIANCE", "SYN Timeout", "Conn-timeout", "Unknown", "Flow terminated by TCP Intercept", "Unknown"}
 	for i, w := range want {
 		if got := teardownReason(engine.Teardown(i), false); got != w {
 			t.Errorf("reason %d: %q, want %q", i, got, w)

@@ -9,6 +9,9 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/smtp"
 )
 
+// jsonTime is RFC 3339 with microseconds.
+const jsonTime = "2006-01-02T15:04:05.000000Z07:00"
+
 // object is a record in JSON. The names are part of the program's interface;
 // the package comment explains them.
 type object struct {
@@ -46,7 +49,7 @@ type object struct {
 func (f *Formatter) object(e *engine.Event, m message, wall time.Time) string {
 	_, _, direction := f.orient(e)
 	o := object{
-		Time: wall.Format("2006-01-02T15:04:05.000000Z07:00"), Host: f.opt.Host,
+		Time: wall.Format(jsonTime), Host: f.opt.Host,
 		ID: m.id, Severity: m.severity, Event: m.event,
 		Connection: e.Conn.ID, Direction: direction,
 		Client: address(e.Conn.Client), ClientPort: e.Conn.Client.Port(), ClientInterface: f.ifname(e.Conn.Client.Interface),

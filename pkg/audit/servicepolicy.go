@@ -14,12 +14,13 @@ import (
 // ClassReport is one class of the service policy with its counters. The JSON
 // names are part of the program's interface.
 type ClassReport struct {
-	Class     string       `json:"class"`
-	Map       string       `json:"map"`
-	Packet    uint64       `json:"packet"`     // packets inspected
-	Drop      uint64       `json:"drop"`       // dropped, but not by a line below
-	ResetDrop uint64       `json:"reset_drop"` // connections ended by reset
-	Lines     []LineReport `json:"lines"`
+	Class         string       `json:"class"`
+	Map           string       `json:"map"`                      // empty: nothing inspects, the class only states limits
+	Packet        uint64       `json:"packet"`                   // packets inspected
+	Drop          uint64       `json:"drop"`                     // dropped, but not by a line below
+	ResetDrop     uint64       `json:"reset_drop"`               // connections ended by reset
+	SetConnection string       `json:"set_connection,omitempty"` // "conn-max 50 per-client-max 5"
+	Lines         []LineReport `json:"lines"`
 }
 
 // LineReport is one line of a map with what it counted.
@@ -36,21 +37,28 @@ type LineReport struct {
 // nothing.
 func Report(cfg *policy.Config, counters []engine.Counters) []ClassReport {
 	var out []ClassReport
-	for i, class := range cfg.Classes {
+	for i := range cfg.Classes {
 		var c engine.Counters
 		if i < len(counters) {
 			c = counters[i]
 		}
-		ended := c.Drops[engine.ReasonPolicy] + c.Drops[engine.ReasonEnded]
-		out = append(out, ClassReport{
-			Class: class.Name, Map: class.Map.Name,
-			// As on the ASA, packets of connections that a match line ended are
-			// counted at that line and not under drop (asa.md 4.1).
-			Packet: c.Packets, Drop: c.DropTotal() - ended, ResetDrop: c.EndedByRST,
-			Lines: append(parameters(class.Map, &c), matches(class.Map, &c)...),
-		})
+		out = append(out, newClassReport(&cfg.Classes[i], &c))
 	}
 	return out
+}
+
+// newClassReport is the report of one class.
+func newClassReport(class *policy.Class, c *engine.Counters) ClassReport {
+	r := ClassReport{Class: class.Name, SetConnection: class.SetConnection(), Lines: []LineReport{}}
+	if class.Map == nil {
+		return r
+	}
+	// As on the ASA, packets of connections that a match line ended are counted
+	// at that line and not under drop (asa.md 4.1).
+	ended := c.Drops[engine.ReasonPolicy] + c.Drops[engine.ReasonEnded]
+	r.Map, r.Packet, r.Drop, r.ResetDrop = class.Map.Name, c.Packets, c.DropTotal()-ended, c.EndedByRST
+	r.Lines = append(parameters(class.Map, c), matches(class.Map, c)...)
+	return r
 }
 
 // Sum adds up the counters of several engines of one class.
@@ -179,6 +187,12 @@ func ServicePolicy(w io.Writer, cfg *policy.Config, counters []engine.Counters) 
 // count, as on the ASA.
 func (r ClassReport) print(b *strings.Builder) {
 	fmt.Fprintf(b, "    Class-map: %s\n", r.Class)
+	if r.SetConnection != "" {
+		fmt.Fprintf(b, "      Set connection policy: %s\n", r.SetConnection)
+	}
+	if r.Map == "" {
+		return
+	}
 	fmt.Fprintf(b, "      Inspect: esmtp %s, packet %d, drop %d, reset-drop %d\n", r.Map, r.Packet, r.Drop, r.ResetDrop)
 	for _, l := range r.Lines {
 		switch {

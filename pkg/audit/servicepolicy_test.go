@@ -1,6 +1,7 @@
 package audit
 
 import (
+	"encoding/json"
 	"strings"
 	"testing"
 
@@ -148,7 +149,7 @@ func TestServicePolicyParameters(t *testing.T) {
 		want     []string
 	}{{engine.Counters{}, quiet}, {c, counted}} {
 		var b strings.Builder
-		ClassReport{Lines: parameters(&m, &tt.counters)}.print(&b)
+		ClassReport{Map: m.Name, Lines: parameters(&m, &tt.counters)}.print(&b)
 		var got []string
 		for _, line := range strings.Split(strings.TrimSpace(b.String()), "\n")[2:] {
 			got = append(got, strings.TrimSpace(line))
@@ -156,5 +157,35 @@ func TestServicePolicyParameters(t *testing.T) {
 		if diff := cmp.Diff(tt.want, got); diff != "" {
 			t.Error(diff)
 		}
+	}
+}
+
+// TestServicePolicyLimits: a class that states limits, with and without an
+// inspect.
+func TestServicePolicyLimits(t *testing.T) {
+	cfg, err := policy.Parse("test", []byte("policy-map type inspect esmtp m\nclass-map a\n match queue 0\nclass-map b\n match queue 1\npolicy-map p\n"+
+		" class a\n  set connection per-client-max 5\n  set connection conn-max 50\n"+
+		" class b\n  inspect esmtp m\n  set connection embryonic-conn-max 9\nservice-policy p global\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `Global policy:
+  Service-policy: p
+    Class-map: a
+      Set connection policy: conn-max 50 per-client-max 5
+    Class-map: b
+      Set connection policy: embryonic-conn-max 9
+      Inspect: esmtp m, packet 7, drop 0, reset-drop 0
+`
+	var b strings.Builder
+	if err := ServicePolicy(&b, cfg, []engine.Counters{{}, {Packets: 7}}); err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff(want, b.String()); diff != "" {
+		t.Error(diff)
+	}
+	only, err := json.Marshal(Report(cfg, nil)[0])
+	if want := `{"class":"a","map":"","packet":0,"drop":0,"reset_drop":0,"set_connection":"conn-max 50 per-client-max 5","lines":[]}`; err != nil || string(only) != want {
+		t.Errorf("%v\n got %s\nwant %s", err, only, want)
 	}
 }

@@ -2,6 +2,7 @@ package audit
 
 import (
 	"fmt"
+	"net/netip"
 	"strconv"
 	"strings"
 	"time"
@@ -145,6 +146,14 @@ func explain(e *engine.Event) string {
 	if e.NotForwarded {
 		parts = append(parts, "not forwarded")
 	}
+	return inParentheses(parts)
+}
+
+// inParentheses is our addition to a record, empty if there is nothing to say.
+func inParentheses(parts []string) string {
+	if len(parts) == 0 {
+		return ""
+	}
 	return " (" + strings.Join(parts, ", ") + ")"
 }
 
@@ -237,6 +246,8 @@ func teardownReason(t engine.Teardown, outside bool) string {
 		return "TCP Reset-APPLIANCE"
 	case engine.TeardownSYNTimeout:
 		return "SYN Timeout"
+	case engine.TeardownIntercept:
+		return "Flow terminated by TCP Intercept"
 	case engine.TeardownTimeout:
 		return "Conn-timeout"
 	}
@@ -278,12 +289,15 @@ func (f *Formatter) endpoint(p engine.Endpoint) string {
 }
 
 // socket is "address/port".
-func socket(p engine.Endpoint) string {
-	return address(p) + "/" + strconv.Itoa(int(p.Port()))
-}
+func socket(p engine.Endpoint) string { return addressPort(p.AddrPort) }
 
 // address is the IP literal, never a name.
 func address(p engine.Endpoint) string { return p.Addr().Unmap().String() }
+
+// addressPort is "address/port".
+func addressPort(a netip.AddrPort) string {
+	return a.Addr().Unmap().String() + "/" + strconv.Itoa(int(a.Port()))
+}
 
 // ifname is the interface's name in the characters that parsers accept; a VLAN
 // interface eth0.100 becomes eth0_100.

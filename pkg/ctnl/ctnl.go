@@ -1,6 +1,7 @@
 // Package ctnl is the conntrack edge: it deletes the entries of connections
-// that the inspection ended and tells which connections conntrack forgot
-// (kernel: net/netfilter/nf_conntrack_netlink.c).
+// that the inspection ended, tells of connections that conntrack forgot, and for
+// the static mappings of all that it knows (kernel:
+// net/netfilter/nf_conntrack_netlink.c).
 //
 // It may be imported by daemon and cmd. It must never decide what to delete.
 //
@@ -9,42 +10,42 @@
 package ctnl
 
 import (
-	"context"
 	"errors"
 	"fmt"
-	"net/netip"
 	"sync/atomic"
 	"syscall"
+	"time"
 
 	"github.com/ti-mo/conntrack"
-	"github.com/ti-mo/netfilter"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
-
-// receiveBuffer is the event socket's buffer in bytes. An event occupies about
-// 1 KB, and the kernel doubles the value: a burst of 16,000 closing connections
-// fits.
-const receiveBuffer = 8 << 20
 
 // Conn is a conntrack socket for requests. It is safe for concurrent use.
 type Conn struct {
-	requests  *conntrack.Conn
-	subscribe func() (*listener, error) // another one in tests
-	count     counters
+	requests *conntrack.Conn
+	count    counters
+
+	// Others in tests.
+	subscribe func([]group) (*subscription, error)
+	dump      func() ([]static.Entry, error)
+	pause     time.Duration
 }
 
 // counters are what a Conn has done.
 type counters struct {
-	deleted, unknown, events, overruns atomic.Uint64
+	deleted, unknown, events, overruns, resyncs, failures atomic.Uint64
 }
 
 // Counters are what a Conn has done since it was opened. They only grow.
 type Counters struct {
 	Deleted  uint64 // entries
 	Unknown  uint64 // deletions of what conntrack does not know
-	Events   uint64 // closed TCP connections told
-	Overruns uint64 // times that events were lost: connections may be closed that nobody was told of
+	Events   uint64 // of TCP connections, told by Listen and Watch
+	Overruns uint64 // times that events were lost, of either
+	Resyncs  uint64 // dumps told, by either
+	Failures uint64 // dumps that failed and were repeated
 }
 
 // Open connects to conntrack of the calling thread's network namespace.
@@ -53,10 +54,15 @@ func Open() (*Conn, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", remedy(err))
 	}
-	return &Conn{requests: c, subscribe: func() (*listener, error) { return listen(receiveBuffer) }}, nil
+	return &Conn{
+		requests:  c,
+		subscribe: func(groups []group) (*subscription, error) { return subscribe(receiveBuffer, groups) },
+		dump:      dump,
+		pause:     dumpPause,
+	}, nil
 }
 
-// Close ends the socket. A Listen goes on until its context ends.
+// Close ends the socket. A Listen or Watch goes on until its context ends.
 func (c *Conn) Close() error { return c.requests.Close() }
 
 // Counters returns a copy.
@@ -64,6 +70,7 @@ func (c *Conn) Counters() Counters {
 	return Counters{
 		Deleted: c.count.deleted.Load(), Unknown: c.count.unknown.Load(),
 		Events: c.count.events.Load(), Overruns: c.count.overruns.Load(),
+		Resyncs: c.count.resyncs.Load(), Failures: c.count.failures.Load(),
 	}
 }
 
@@ -113,119 +120,10 @@ func tuple(t flow.Tuple) conntrack.Tuple {
 	}
 }
 
-// Listen gives every TCP connection that conntrack forgets to gone, on one
-// goroutine, until ctx ends; then it returns nil. It subscribes anew when the
-// kernel lost events or sent one that cannot be read; that is counted. subscribed
-// is called once, when the first event can come. An error says that there was no
-// subscribing.
-func (c *Conn) Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple)) error {
-	for {
-		l, err := c.subscribe()
-		if err != nil {
-			return fmt.Errorf("listen to conntrack: %w", remedy(err))
-		}
-		subscribed()
-		err = c.pass(ctx, l, gone)
-		l.close()
-		if err == nil {
-			return nil
-		}
-		c.count.overruns.Add(1)
-		subscribed = func() {}
-	}
-}
-
-// listener is one subscription.
-type listener struct {
-	events <-chan conntrack.Event
-	failed <-chan error // one error, then no more events
-	hangUp func() error // returns when nothing is sent to either any more
-}
-
-// listen subscribes to closing events on a socket with a buffer of so many bytes.
-func listen(buffer int) (*listener, error) {
-	s, err := conntrack.Dial(nil)
-	if err != nil {
-		return nil, err
-	}
-	if err := s.SetReadBuffer(buffer); err != nil {
-		s.Close()
-		return nil, err
-	}
-	events := make(chan conntrack.Event)
-	failed, err := s.Listen(events, 1, []netfilter.NetlinkGroup{netfilter.GroupCTDestroy})
-	if err != nil {
-		s.Close()
-		return nil, err
-	}
-	return &listener{events: events, failed: failed, hangUp: s.Close}, nil
-}
-
-// pass gives events to gone until ctx ends, which is no error, or the first
-// error.
-func (c *Conn) pass(ctx context.Context, l *listener, gone func(flow.Tuple)) error {
-	for {
-		select {
-		case <-ctx.Done():
-			return nil
-		case err := <-l.failed:
-			return err
-		case ev := <-l.events:
-			if t, ok := closed(ev); ok {
-				c.count.events.Add(1)
-				gone(t)
-			}
-		}
-	}
-}
-
-// close ends the subscription. Its worker may be waiting to hand something over.
-func (l *listener) close() {
-	ended := make(chan struct{})
-	go func() {
-		l.hangUp()
-		close(ended)
-	}()
-	for {
-		select {
-		case <-l.events:
-		case <-l.failed:
-		case <-ended:
-			return
-		}
-	}
-}
-
-// closed returns the connection that a closing event tells of.
-func closed(ev conntrack.Event) (flow.Tuple, bool) {
-	if ev.Type != conntrack.EventDestroy || ev.Flow == nil {
-		return flow.Tuple{}, false
-	}
-	return tcpTuple(ev.Flow)
-}
-
-// tcpTuple is a connection as the forward hook sees it; ok is false if it is not
-// TCP.
-func tcpTuple(f *conntrack.Flow) (t flow.Tuple, ok bool) {
-	if f.TupleOrig.Proto.Protocol != syscall.IPPROTO_TCP {
-		return flow.Tuple{}, false
-	}
-	return flow.Tuple{Client: source(f.TupleOrig), Server: source(f.TupleReply)}, true
-}
-
 // Known returns the TCP connections that conntrack knows now.
 func (c *Conn) Known() (map[flow.Key]struct{}, error) {
-	all, err := c.requests.Dump(nil)
-	if err != nil {
-		return nil, fmt.Errorf("list conntrack's entries: %w", remedy(err))
-	}
-	known := make(map[flow.Key]struct{})
-	for i := range all {
-		if t, ok := tcpTuple(&all[i]); ok {
-			known[t.Key()] = struct{}{}
-		}
-	}
-	return known, nil
+	entries, err := c.dump()
+	return keys(entries), err
 }
 
 // remedy adds what to do to errors that the operator can cure.
@@ -237,9 +135,4 @@ func remedy(err error) error {
 		return fmt.Errorf("if this kernel has no nf_conntrack_netlink, run `modprobe nf_conntrack_netlink`: %w", err)
 	}
 	return err
-}
-
-// source is the source of a tuple.
-func source(t conntrack.Tuple) netip.AddrPort {
-	return netip.AddrPortFrom(t.IP.SourceAddress, t.Proto.SourcePort)
 }

@@ -2,17 +2,14 @@ package ctnl
 
 import (
 	"context"
-	"errors"
 	"net"
 	"net/netip"
 	"os/exec"
 	"runtime"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
-	"github.com/ti-mo/conntrack"
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
@@ -24,7 +21,7 @@ const patience = 10 * time.Second
 
 // inNamespace moves the test into a network namespace of its own that tracks
 // connections on its loopback; the namespace ends with the test's thread.
-func inNamespace(t *testing.T) {
+func inNamespace(t testing.TB) {
 	t.Helper()
 	runtime.LockOSThread() // never unlocked: the thread dies with the test
 	ns, err := netns.New()
@@ -135,26 +132,42 @@ func TestDeleteAndListen(t *testing.T) {
 	}
 }
 
-// listenTo subscribes and returns the channel of what Listen tells.
+// listenTo runs Listen and returns the channel of what it tells.
 func listenTo(t *testing.T, c *Conn) <-chan flow.Tuple {
 	t.Helper()
-	// Listen makes its socket on the calling thread, which must be this one.
-	l, err := listen(receiveBuffer)
+	gone, subscribed := make(chan flow.Tuple, 10), make(chan struct{})
+	inBackground(t, func(ctx context.Context) error {
+		return c.Listen(ctx, func() { close(subscribed) }, func(c flow.Tuple) { gone <- c }, nil)
+	})
+	<-subscribed
+	return gone
+}
+
+// inBackground runs f in the calling thread's network namespace, on another
+// thread, until the test ends.
+func inBackground(t testing.TB, f func(context.Context) error) {
+	t.Helper()
+	here, err := netns.Get()
 	if err != nil {
 		t.Fatal(err)
 	}
-	gone := make(chan flow.Tuple, 10)
 	ctx, stop := context.WithCancel(context.Background())
 	ended := make(chan error, 1)
-	go func() { ended <- c.pass(ctx, l, func(k flow.Tuple) { gone <- k }) }()
+	go func() {
+		runtime.LockOSThread() // never unlocked: the thread dies with the goroutine
+		if err := netns.Set(here); err != nil {
+			ended <- err
+			return
+		}
+		ended <- f(ctx)
+	}()
 	t.Cleanup(func() {
 		stop()
 		if err := <-ended; err != nil {
 			t.Error(err)
 		}
-		l.close()
+		here.Close()
 	})
-	return gone
 }
 
 // entries counts conntrack's TCP entries.
@@ -165,33 +178,4 @@ func entries(t *testing.T, c *Conn) int {
 		t.Fatal(err)
 	}
 	return len(all)
-}
-
-// TestOverrun lets more events come than the socket's buffer takes.
-func TestOverrun(t *testing.T) {
-	inNamespace(t)
-	c, err := Open()
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer c.Close()
-	l, err := listen(1) // the kernel's least
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer l.close()
-	for port := range uint16(100) {
-		f := conntrack.NewFlow(6, 0, netip.MustParseAddr("10.0.0.1"), netip.MustParseAddr("10.0.0.2"), 1000+port, 25, 60, 0)
-		if err := c.requests.Create(f); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if err := c.requests.Flush(); err != nil {
-		t.Fatal(err)
-	}
-	ctx, stop := context.WithTimeout(context.Background(), patience)
-	defer stop()
-	if err := c.pass(ctx, l, func(flow.Tuple) {}); !errors.Is(err, syscall.ENOBUFS) {
-		t.Errorf("the subscription ended with %v, want ENOBUFS", err)
-	}
 }

@@ -14,6 +14,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
 	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // Queue is one NFQUEUE; pkg/nfq has the real one.
@@ -32,8 +33,9 @@ type Conntrack interface {
 	// Delete removes a connection.
 	Delete(flow.Tuple) error
 	// Listen tells closed connections until ctx ends; it calls subscribed when
-	// the first one can come.
-	Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple)) error
+	// the first one can come. When it has missed some, it gives lost all that
+	// are open; nobody writes to the map.
+	Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple), lost func(known map[flow.Key]struct{})) error
 }
 
 // Bounds of the channels between goroutines.
@@ -46,6 +48,10 @@ const (
 	// deleted. Overflow: the entry stays, counted; the engine's tombstone drops
 	// what still comes.
 	killsWaiting = 4096
+
+	// limitsWaiting is the room for events of the limiter, which says little
+	// about each host. Overflow: the new event is lost and counted.
+	limitsWaiting = 1024
 )
 
 const (
@@ -70,6 +76,7 @@ type Options struct {
 	Open      func(queue uint16) (Queue, error)
 	Conntrack Conntrack
 	Audit     func(*engine.Event) // called by one goroutine; must not block for long
+	Limit     *Limit              // nil: connections are not limited
 	Tasks     []Task              // run beside the daemon's own: Signals, the control server
 }
 
@@ -83,6 +90,11 @@ type Daemon struct {
 	events chan engine.Event
 	lost   atomic.Uint64 // events that found no room
 	kills  chan flow.Tuple
+	usage  usage
+
+	limiter *limiter // nil: connections are not limited
+	limits  chan static.Event
+	cuts    chan flow.Tuple // half-open connections that the limiter ends
 }
 
 // New returns a Daemon that has not opened anything yet.
@@ -91,14 +103,25 @@ func New(opt Options) *Daemon {
 		opt: opt, log: opt.Log, ready: make(chan struct{}),
 		events: make(chan engine.Event, eventsWaiting),
 		kills:  make(chan flow.Tuple, killsWaiting),
+		limits: make(chan static.Event, limitsWaiting),
+		cuts:   make(chan flow.Tuple, killsWaiting),
+	}
+	if opt.Limit != nil {
+		d.limiter = newLimiter(d, *opt.Limit)
 	}
 	for i, in := range opt.Inspect {
 		in.Engine.FirstConn, in.Engine.ConnStep = uint64(i+1), uint64(len(opt.Inspect))
 		in.Engine.Limits = in.Engine.Limits.Share(len(opt.Inspect))
+		if d.limiter != nil {
+			in.Engine.Synproxy = d.limiter.isProxied
+		}
 		d.shards = append(d.shards, newShard(d, in, func(o engine.Options) inspector { return engine.New(o) }))
 	}
 	return d
 }
+
+// Add adds a task to those of Options, before Run.
+func (d *Daemon) Add(t Task) { d.opt.Tasks = append(d.opt.Tasks, t) }
 
 // Ready is closed once every task is ready: every queue is bound.
 func (d *Daemon) Ready() <-chan struct{} { return d.ready }
@@ -109,8 +132,12 @@ func (d *Daemon) Run(ctx context.Context) error {
 	var sinks sync.WaitGroup
 	sinks.Go(d.audit)
 	sinks.Go(d.kill)
+	sinks.Go(d.cut)
 
 	tasks := append([]Task{d.conntrack()}, d.opt.Tasks...)
+	if d.limiter != nil {
+		tasks = append(tasks, d.limiter.tasks()...)
+	}
 	for _, s := range d.shards {
 		tasks = append(tasks, s.task())
 	}
@@ -123,6 +150,7 @@ func (d *Daemon) Run(ctx context.Context) error {
 
 	close(d.events) // the shards have ended
 	close(d.kills)
+	close(d.cuts)
 	sinks.Wait()
 	if errors.Is(err, errStop) {
 		return nil
@@ -158,14 +186,20 @@ func (d *Daemon) notify(state string) {
 // kernel's spread of connections over queues is not known here.
 func (d *Daemon) conntrack() Task {
 	return NewTask("conntrack events", func(ctx context.Context, ready func()) error {
-		return d.opt.Conntrack.Listen(ctx, ready, func(t flow.Tuple) {
+		tell := func(e ending) {
 			for _, s := range d.shards {
 				select {
-				case s.gone <- t:
+				case s.gone <- e:
 				case <-ctx.Done():
 				}
 			}
-		})
+		}
+		return d.opt.Conntrack.Listen(ctx, ready,
+			func(t flow.Tuple) { tell(ending{by: conntrackForgot, conn: t}) },
+			func(known map[flow.Key]struct{}) {
+				d.log.Warnf("conntrack events were lost: compared with its %d connections", len(known))
+				tell(ending{by: eventsLost, known: known})
+			})
 	})
 }
 
@@ -174,6 +208,22 @@ func (d *Daemon) kill() {
 	for t := range d.kills {
 		if err := d.opt.Conntrack.Delete(t); err != nil {
 			d.log.Warn(err)
+		}
+	}
+}
+
+// cut ends half-open connections of hosts in intercept until the tasks have
+// ended: conntrack forgets them, and so do the shards.
+func (d *Daemon) cut() {
+	for t := range d.cuts {
+		if err := d.opt.Conntrack.Delete(t); err != nil {
+			d.log.Warn(err)
+		}
+		for _, s := range d.shards {
+			select {
+			case s.gone <- ending{by: intercepted, conn: t}:
+			case <-s.stopped:
+			}
 		}
 	}
 }
@@ -194,11 +244,26 @@ func (d *Daemon) audit() {
 		select {
 		case ev, more := <-d.events:
 			if !more {
+				d.lastLimits()
 				return
 			}
 			d.opt.Audit(&ev)
+		case ev := <-d.limits:
+			d.opt.Limit.Audit(&ev)
 		case <-tick.C:
 			report()
+		}
+	}
+}
+
+// lastLimits hands over what the limiter has left.
+func (d *Daemon) lastLimits() {
+	for {
+		select {
+		case ev := <-d.limits:
+			d.opt.Limit.Audit(&ev)
+		default:
+			return
 		}
 	}
 }
@@ -224,4 +289,12 @@ func (d *Daemon) Snapshots(ctx context.Context) ([]Snapshot, error) {
 		all = append(all, one)
 	}
 	return all, nil
+}
+
+// Limits returns what limiting connections has done; false if it is not done.
+func (d *Daemon) Limits() (LimiterSnapshot, bool) {
+	if d.limiter == nil {
+		return LimiterSnapshot{}, false
+	}
+	return d.limiter.snapshot(), true
 }

@@ -455,3 +455,22 @@ func TestNotify(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// TestConntrackEventsLost has every shard compare its connections with conntrack's.
+func TestConntrackEventsLost(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newRig(2)
+		r.start()
+		r.conntrack.lost <- map[flow.Key]struct{}{}
+		r.conntrack.lost <- map[flow.Key]struct{}{flow.Tuple{}.Key(): {}}
+		synctest.Wait()
+		for i := range r.engines {
+			if got := r.engines[i][0].reconciled; !slices.Equal(got, []bool{false, true}) {
+				t.Errorf("shard %d: %v", i, got)
+			}
+		}
+		if err := r.finish(t); err != nil {
+			t.Error(err)
+		}
+	})
+}

@@ -91,7 +91,10 @@ type fakeEngine struct {
 	count  engine.Counters
 	times  []time.Duration
 	forgot []flow.Tuple
-	bad    string // "tick", "forget" or "counters": where it panics
+	cut    []flow.Tuple
+
+	reconciled []bool // of each Reconcile: the zero Tuple was known
+	bad        string // "tick", "forget" or "counters": where it panics
 }
 
 var errFault = errors.New("index out of range [7] with length 7")
@@ -143,6 +146,16 @@ func (e *fakeEngine) Forget(now time.Duration, k flow.Tuple) []engine.Decision {
 	return out
 }
 
+func (e *fakeEngine) Cut(_ time.Duration, k flow.Tuple) []engine.Decision {
+	e.cut = append(e.cut, k)
+	return nil
+}
+
+func (e *fakeEngine) Reconcile(_ time.Duration, known func(flow.Key) bool) []engine.Decision {
+	e.reconciled = append(e.reconciled, known(flow.Tuple{}.Key()))
+	return nil
+}
+
 func (e *fakeEngine) TakeEvents() []engine.Event {
 	out := e.events
 	e.events = nil
@@ -167,6 +180,7 @@ func (e *fakeEngine) Counters() engine.Counters {
 // fakeConntrack is a Conntrack in memory.
 type fakeConntrack struct {
 	gone    chan flow.Tuple
+	lost    chan map[flow.Key]struct{}
 	deleted chan flow.Tuple
 }
 
@@ -175,7 +189,7 @@ func (c *fakeConntrack) Delete(t flow.Tuple) error {
 	return errors.New("delete conntrack entry: out of luck")
 }
 
-func (c *fakeConntrack) Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple)) error {
+func (c *fakeConntrack) Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple), lost func(map[flow.Key]struct{})) error {
 	subscribed()
 	for {
 		select {
@@ -183,6 +197,8 @@ func (c *fakeConntrack) Listen(ctx context.Context, subscribed func(), gone func
 			return nil
 		case t := <-c.gone:
 			gone(t)
+		case known := <-c.lost:
+			lost(known)
 		}
 	}
 }
@@ -203,7 +219,7 @@ type rig struct {
 func newRig(n int) *rig {
 	r := &rig{
 		log: &bytes.Buffer{}, ended: make(chan error, 1), engines: make([][]*fakeEngine, n),
-		conntrack: &fakeConntrack{gone: make(chan flow.Tuple), deleted: make(chan flow.Tuple, 10)},
+		conntrack: &fakeConntrack{gone: make(chan flow.Tuple), lost: make(chan map[flow.Key]struct{}), deleted: make(chan flow.Tuple, 10)},
 		audited:   func(*engine.Event) {},
 	}
 	log := logrus.New()

@@ -13,14 +13,20 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/flow"
 )
 
-// decider is the half of engine.Engine that decides.
+// decider is the part of engine.Engine that decides.
 type decider interface {
 	Process(*engine.Packet) []engine.Decision
 	Tick(time.Duration) []engine.Decision
-	Forget(time.Duration, flow.Tuple) []engine.Decision
 }
 
-// reporter is the half of engine.Engine that tells what was done.
+// forgetter is the part of engine.Engine that learns of connections' ends.
+type forgetter interface {
+	Forget(time.Duration, flow.Tuple) []engine.Decision
+	Cut(time.Duration, flow.Tuple) []engine.Decision
+	Reconcile(now time.Duration, known func(flow.Key) bool) []engine.Decision
+}
+
+// reporter is the part of engine.Engine that tells what was done.
 type reporter interface {
 	TakeEvents() []engine.Event
 	TakeKills() []flow.Tuple
@@ -30,18 +36,38 @@ type reporter interface {
 // inspector is an engine.Engine; tests have another.
 type inspector interface {
 	decider
+	forgetter
 	reporter
+	lister
 }
+
+// ending tells of connections that others than the engine have ended.
+type ending struct {
+	by    cause
+	conn  flow.Tuple
+	known map[flow.Key]struct{} // of eventsLost: all connections that are open
+}
+
+// cause is who.
+type cause uint8
+
+// The causes.
+const (
+	conntrackForgot cause = iota
+	intercepted           // a half-open one, whose server's place a client needs
+	eventsLost            // conntrack has forgotten those that are not known
+)
 
 // shard inspects one queue. Packets are decided on by the goroutine of the queue's
 // reader, so that none waits for another goroutine to wake up; everything else is
-// done by that of the shard's task. mu guards what both touch.
+// done by that of the shard's task, but for lists (conns.go). mu guards what they
+// touch.
 type shard struct {
 	daemon    *Daemon
 	inspect   Inspect
 	newEngine func(engine.Options) inspector
 
-	gone    chan flow.Tuple    // from conntrack
+	gone    chan ending        // from conntrack and the limiter
 	ask     chan chan Snapshot // from whoever wants one
 	stopped chan struct{}      // closed when the task has ended
 
@@ -55,13 +81,14 @@ type shard struct {
 	last    engine.Counters     // of engine, at the last tick
 	count   Snapshot            // without Engine
 	failure error               // why the queue's reader ended
+	open    int                 // connections of engine, as daemon.usage has them
 }
 
 // newShard makes the shard of in.
 func newShard(d *Daemon, in Inspect, newEngine func(engine.Options) inspector) *shard {
 	return &shard{
 		daemon: d, inspect: in, newEngine: newEngine, engine: newEngine(in.Engine),
-		gone:    make(chan flow.Tuple),
+		gone:    make(chan ending),
 		ask:     make(chan chan Snapshot),
 		stopped: make(chan struct{}),
 		waiting: map[uint32]struct{}{},
@@ -142,8 +169,8 @@ func (s *shard) turn(ctx context.Context, reader <-chan error, tick <-chan time.
 		return stop
 	case s.failure = <-reader:
 		return readerEnded
-	case t := <-s.gone:
-		s.safely(func() { s.carryOut(s.engine.Forget(s.now(), t)) })
+	case e := <-s.gone:
+		s.safely(func() { s.carryOut(s.ended(e)) })
 	case <-tick:
 		s.safely(func() {
 			s.carryOut(s.engine.Tick(s.now()))
@@ -153,6 +180,17 @@ func (s *shard) turn(ctx context.Context, reader <-chan error, tick <-chan time.
 		s.safely(func() { reply <- s.counters() })
 	}
 	return goOn
+}
+
+// ended tells the engine.
+func (s *shard) ended(e ending) []engine.Decision {
+	switch e.by {
+	case intercepted:
+		return s.engine.Cut(s.now(), e.conn)
+	case eventsLost:
+		return s.engine.Reconcile(s.now(), func(k flow.Key) bool { _, ok := e.known[k]; return ok })
+	}
+	return s.engine.Forget(s.now(), e.conn)
 }
 
 // safely does one thing with the engine. It is the only place that recovers: a
@@ -198,6 +236,7 @@ func (s *shard) carryOut(decisions []engine.Decision) {
 			s.count.KillsLost++
 		}
 	}
+	s.noteUsage()
 }
 
 // verdict tells the kernel a decision. Its error is counted and, once, logged:

@@ -178,7 +178,7 @@ func TestProxiedSession(t *testing.T) {
 	synAck := func(w *wireTest) segment {
 		return segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1}
 	}
-	w := newWire(t, Options{Synproxy: true})
+	w := newWire(t, Options{Synproxy: anyServer})
 	w.raw(server, synAck(w))
 	w.talk("S: 220 x")
 	shifted := func(s segment) segment { s.ack += 77777; return s }
@@ -200,7 +200,7 @@ func TestProxiedSession(t *testing.T) {
 // What the client has acknowledged behind a synproxy is not known at first; what
 // it may lack stays in the ledger.
 func TestProxiedKeepsReplies(t *testing.T) {
-	w := newWire(t, Options{Synproxy: true})
+	w := newWire(t, Options{Synproxy: anyServer})
 	w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
 	w.talk("S: 220 secret")
 	w.sent[client] = 6
@@ -220,7 +220,7 @@ func TestProxiedLearnsFromTheClient(t *testing.T) {
 		"not where the client goes on": {flags: layers.TCP{ACK: true, PSH: true}, seq: 5},
 		"a RST":                        {flags: layers.TCP{ACK: true, RST: true}},
 	} {
-		w := newWire(t, Options{Synproxy: true})
+		w := newWire(t, Options{Synproxy: anyServer})
 		w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
 		w.talk("S: 220 x")
 		forged.seq += w.isn[0] + 1
@@ -261,7 +261,7 @@ func TestClosingStays(t *testing.T) {
 
 // The same addresses again: there is no SYN to wait for.
 func TestProxiedAgain(t *testing.T) {
-	w := newWire(t, Options{Synproxy: true})
+	w := newWire(t, Options{Synproxy: anyServer})
 	w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
 	w.talk("S: 220 x\nC: NOOP")
 	w.raw(client, segment{flags: layers.TCP{RST: true}, seq: w.isn[0] + 7})

@@ -201,7 +201,7 @@ func TestUndecodableInASession(t *testing.T) {
 // interface opens nothing.
 func TestProxiedSYNACKIsPinned(t *testing.T) {
 	in := func(s segment, i uint32) segment { s.in = i; return s }
-	w := newWire(t, Options{Synproxy: true})
+	w := newWire(t, Options{Synproxy: anyServer})
 	w.raw(client, in(synOf(w.isn[0]), 1))
 	w.raw(server, in(synAckOf(w.isn[1], w.isn[0]+1), 2))
 	w.sent[server] = 7

@@ -184,3 +184,11 @@ func (d *decoder) makeRST(data []byte, next wire.Seq) {
 	tcp[tcpUrgent], tcp[tcpUrgent+1] = 0, 0
 	clear(data[d.payload:])
 }
+
+// Ends returns source and destination of a TCP packet, and false for anything
+// else.
+func Ends(data []byte) (src, dst netip.AddrPort, ok bool) {
+	var d decoder
+	ok = d.decode(data)
+	return d.src, d.dst, ok
+}

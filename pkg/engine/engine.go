@@ -103,27 +103,26 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 		return e.out
 	}
 	s := &en.Value
-	switch {
-	case s.phase == phaseDead: // our own kill: the tombstone stays
-	case s.phase == phaseDraining:
-		e.bury(en)
-	case s.again() != nil: // the new SYN has made conntrack forget the old connection
-		e.table.SetTimer(en, flow.Closing, e.now)
-	case e.now-s.started < settling && !s.torn:
+	if s.again() == nil && e.now-s.started < settling && !s.torn {
 		// conntrack may mean an earlier connection of the same addresses.
 		if en.Timer() == flow.Embryonic {
 			e.table.SetTimer(en, flow.Greeting, e.now)
 		}
-	default:
-		e.gone(en)
+		return e.out
+	}
+	e.vanished(en)
+	return e.out
+}
+
+// Cut ends a half-open connection on behalf of TCP intercept; any other goes on.
+func (e *Engine) Cut(now time.Duration, k flow.Tuple) []Decision {
+	e.begin(now)
+	if en := e.table.Lookup(k.Key()); en != nil && en.Timer() == flow.Embryonic {
+		e.teardown(en, TeardownIntercept, smtp.Client)
 		e.remove(en)
 	}
 	return e.out
 }
-
-// settling is how long after a SYN conntrack's word that a connection is gone
-// may still be about the one before it.
-const settling = 5 * time.Second
 
 // TakeEvents returns the events since the last call; the slice is valid until
 // the next call of any method.
@@ -212,7 +211,7 @@ func (e *Engine) packet(p *Packet) {
 		e.open(en, k, p)
 	case en != nil && !e.knownUnder(en, k):
 		e.session(en, p)
-	case handshake == flow.SYN|flow.ACK && e.opt.Synproxy:
+	case handshake == flow.SYN|flow.ACK && e.proxied():
 		e.openProxied(k, p)
 	default:
 		e.midstream(p, k)

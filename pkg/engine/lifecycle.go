@@ -61,6 +61,12 @@ func (e *Engine) openProxied(k flow.Key, p *Packet) {
 	e.synAck(en, p)
 }
 
+// proxied reports whether synproxy may have opened the connection whose SYN-ACK
+// is in hand.
+func (e *Engine) proxied() bool {
+	return e.opt.Synproxy != nil && e.opt.Synproxy(e.pkt.src.Addr())
+}
+
 // misshapen says why the SYN or SYN-ACK in hand begins no connection.
 func (e *Engine) misshapen() Reason {
 	switch {
@@ -89,7 +95,7 @@ func (e *Engine) insert(k flow.Key, client, server Endpoint) *entry {
 	s := &en.Value
 	s.id, s.client, s.out = e.nextConn, k.Place(client.AddrPort), server.Interface
 	e.nextConn += e.opt.ConnStep
-	s.started = e.now
+	s.started, s.heard = e.now, e.now
 	s.iface[flow.Original] = client.Interface
 	s.dialogue.Init(e.rules)
 	e.table.SetTimer(en, flow.Embryonic, e.now)
@@ -147,7 +153,7 @@ func (e *Engine) answersAgain(s *session, p *Packet) bool {
 		own := p.In != 0 && p.In == again.in && p.In != again.out // of the client's interface
 		return seg.Ack == again.segment.Seq.Add(1) && !own
 	}
-	return e.opt.Synproxy && seg.Ack != s.tcb.First(flow.Original).Add(1) && !s.spoofed(flow.Reply, p.In)
+	return e.proxied() && seg.Ack != s.tcb.First(flow.Original).Add(1) && !s.spoofed(flow.Reply, p.In)
 }
 
 // replace ends the session en and begins the one whose SYN was forwarded, or sent

@@ -30,6 +30,7 @@ func (e *Engine) session(en *entry, p *Packet) {
 		e.spoofed(en, dir, p)
 		return
 	}
+	s.heard = e.now
 	s.tcb.Translate(dir, &e.pkt.seg)
 	switch s.phase {
 	case phaseLive:

@@ -24,7 +24,8 @@ const (
 type session struct {
 	id       uint64
 	started  time.Duration
-	bytes    uint64 // payload octets forwarded
+	heard    time.Duration // when its last packet came
+	bytes    uint64        // payload octets forwarded
 	tcb      flow.TCB
 	phase    phase
 	torn     bool      // EventTeardown was given

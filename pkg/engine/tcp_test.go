@@ -273,6 +273,26 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// TCP intercept ends half-open connections only.
+func TestCut(t *testing.T) {
+	w := newWire(t, Options{})
+	k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
+	w.raw(client, segment{flags: layers.TCP{SYN: true}})
+	w.take(w.e.Cut(w.now, k), 0)
+	if n := w.e.Counters().Flows; n != 0 {
+		t.Errorf("%d flows left", n)
+	}
+	if diff := cmp.Diff([]string{"built", "teardown 8"}, w.log()); diff != "" {
+		t.Error(diff)
+	}
+	w = connect(t, Options{})
+	w.talk("S: 220 x\nC: NOOP")
+	w.take(w.e.Cut(w.now, k), 0)
+	if n := w.e.Counters().Flows; n != 1 {
+		t.Error("an established connection was cut")
+	}
+}
+
 func TestUndecodable(t *testing.T) {
 	good := newWire(t, Options{}).packet(client, segment{flags: layers.TCP{SYN: true}})
 	fragment := append([]byte(nil), good...)

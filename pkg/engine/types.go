@@ -103,9 +103,10 @@ type Options struct {
 	// MidstreamBypass holds for them only, until a SYN opens such a connection
 	// anew. The map is read, never written.
 	Known map[flow.Key]struct{}
-	// Synproxy says that a SYN-ACK without a SYN opens a connection: the kernel's
-	// synproxy has sent the SYN, and conntrack lets no other such packet through.
-	Synproxy bool
+	// Synproxy reports whether the kernel's synproxy may have opened a connection
+	// to a server, as the forward hook sees its address: then a SYN-ACK without a
+	// SYN opens one. nil: never. It must be safe to call at any time.
+	Synproxy func(server netip.Addr) bool
 	TCP      *policy.TCPMap // nil means policy.DefaultTCPMap
 	Limits   Limits         // zero fields mean DefaultLimits
 
@@ -164,6 +165,7 @@ const (
 	TeardownSYNTimeout          // SYN Timeout
 	TeardownTimeout             // Conn-timeout: conntrack forgot the connection
 	TeardownReplaced            // a new SYN took over its addresses
+	TeardownIntercept           // Flow terminated by TCP Intercept: half-open, its host under a flood
 )
 
 // Event explains one thing that the engine did or saw. It holds copies only. The

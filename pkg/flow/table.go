@@ -2,6 +2,7 @@ package flow
 
 import (
 	"hash/maphash"
+	"iter"
 	"time"
 )
 
@@ -101,6 +102,22 @@ func (t *Table[V]) Insert(k Key) *Entry[V] {
 	t.link(e)
 	t.len++
 	return e
+}
+
+// All gives every entry once, in no order. The one in hand may be deleted or get
+// another timer; nothing may be inserted meanwhile.
+func (t *Table[V]) All() iter.Seq[*Entry[V]] {
+	return func(yield func(*Entry[V]) bool) {
+		for _, e := range t.buckets {
+			for e != nil {
+				next := e.chain
+				if !yield(e) {
+					return
+				}
+				e = next
+			}
+		}
+	}
 }
 
 // link puts e into its bucket.

@@ -39,6 +39,37 @@ func TestTableAgainstOracle(t *testing.T) {
 	}
 }
 
+// All gives every entry once, also where those in hand are deleted on the way.
+func TestTableAll(t *testing.T) {
+	table := NewTable[int](1000)
+	for i := range 1000 {
+		table.Insert(Key{port: [2]uint16{uint16(i)}}).Value = i
+	}
+	seen := map[int]int{}
+	for en := range table.All() {
+		if seen[en.Value]++; en.Value%2 == 0 {
+			table.Delete(en)
+		}
+	}
+	for i := range 1000 {
+		if seen[i] != 1 {
+			t.Errorf("entry %d: seen %d times", i, seen[i])
+		}
+	}
+	left := 0
+	for en := range table.All() {
+		if left++; en.Value%2 == 0 {
+			t.Errorf("entry %d was deleted", en.Value)
+		}
+	}
+	if left != 500 || table.Len() != 500 {
+		t.Errorf("%d left, Len %d, want 500", left, table.Len())
+	}
+	for range table.All() {
+		break
+	}
+}
+
 // The seed and the whole key decide on the bucket: of connections that differ
 // in one field only, no chain is long.
 func TestBucketsAreEven(t *testing.T) {

@@ -5,6 +5,8 @@ import (
 	"maps"
 	"slices"
 	"strings"
+
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // Kind tells warnings apart.
@@ -18,11 +20,12 @@ const (
 	Flowtable                    // established connections may pass beside every chain
 	Sysctl                       // a sysctl differs from the one shipped
 	NoRPFilter                   // an interface takes packets with any sender address
+	StaticMaps                   // a static mapping does not do what it seems to
 )
 
 // String returns the kind's name in metrics: stable.
 func (k Kind) String() string {
-	return [...]string{"", "no-table", "not-diverted", "unbound-queue", "flowtable", "sysctl", "no-rp-filter"}[k]
+	return [...]string{"", "no-table", "not-diverted", "unbound-queue", "flowtable", "sysctl", "no-rp-filter", "static-maps"}[k]
 }
 
 // Broken says that mail passes uninspected or not at all, so that the daemon is
@@ -47,6 +50,8 @@ type State struct {
 	Flowtables []string          // of all tables: "inet filter ft"
 	Sysctls    map[string]string // value by key; a key that cannot be read is missing
 	NoRPFilter []string          // interfaces without reverse path filter
+	Static     *Static           // nil without the table
+	Unreached  []string          // why packets to global addresses of static mappings do not come
 }
 
 // Chain is what matters of a chain.
@@ -54,6 +59,8 @@ type Chain struct {
 	Base   bool     // it hangs on a hook
 	Jumps  []string // chains that its rules jump or go to
 	Queues []Queues // that its rules send packets to
+
+	Synproxy bool // one of its rules answers SYNs with cookies
 }
 
 // Queues is a range of queues that one rule sends packets to.
@@ -81,6 +88,7 @@ func Check(s *State, bound []uint16) []Warning {
 		ws = append(ws, checkDivert(s.Chains, "divert", "mail")...)
 		ws = append(ws, checkDivert(s.Chains, "divert_syn", "SYNs to hosts with a connection limit")...)
 		ws = append(ws, checkBound(s, bound)...)
+		ws = append(ws, checkStatic(s)...)
 	} else {
 		ws = append(ws, Warning{NoTable, "table inet smtpwall is not loaded: static mappings are off, and mail is inspected only if rules of your own queue it; " + reload})
 	}
@@ -156,16 +164,25 @@ func checkBound(s *State, bound []uint16) []Warning {
 // unbound returns the numbers of q that are not in bound. Of a rule that cannot
 // be read it returns none.
 func (q Queues) unbound(bound []uint16) []string {
-	if q.Unknown {
-		return nil
-	}
 	var missing []string
-	for n := int(q.First); n <= int(q.Last); n++ {
-		if !slices.Contains(bound, uint16(n)) {
+	for _, n := range q.numbers() {
+		if !slices.Contains(bound, n) {
 			missing = append(missing, fmt.Sprint(n))
 		}
 	}
 	return missing
+}
+
+// numbers lists the queues of q, none if they are unknown.
+func (q Queues) numbers() []uint16 {
+	if q.Unknown {
+		return nil
+	}
+	var ns []uint16
+	for n := int(q.First); n <= int(q.Last); n++ {
+		ns = append(ns, uint16(n))
+	}
+	return ns
 }
 
 // checkSysctls warns of each sysctl that is not as shipped.
@@ -180,6 +197,34 @@ func checkSysctls(have map[string]string) []Warning {
 		case got != want:
 			ws = append(ws, Warning{Sysctl, fmt.Sprintf("sysctl %s is %s, not %s: run `sysctl -p /etc/sysctl.d/smtpwall.conf`", key, got, want)})
 		}
+	}
+	return ws
+}
+
+// maxStatic is how many warnings about static mappings are printed: there may be
+// thousands of mappings. The rest is counted.
+const maxStatic = 20
+
+// checkStatic warns of static mappings.
+func checkStatic(s *State) []Warning {
+	var texts []string
+	if s.Static != nil {
+		for _, list := range [][]Fault{s.Static.Faults, s.Static.MaxFirst, s.Static.Reverse} {
+			for _, f := range list {
+				texts = append(texts, f.String())
+			}
+		}
+		if i := slices.IndexFunc(s.Static.Mappings, func(m static.Mapping) bool { return m.Embryonic > 0 }); i >= 0 && !s.Static.Synproxy {
+			texts = append(texts, "no rule of chain intercept answers SYNs with cookies: SYNs over the embryonic limit of a host will be dropped, also those of good clients; load the kernel module nft_synproxy and the shipped intercept.nft")
+		}
+	}
+	texts = append(texts, s.Unreached...)
+	if n := len(texts) - maxStatic; n > 0 {
+		texts = append(texts[:maxStatic], fmt.Sprintf("%d more of these; `smtpwall check --nft /etc/smtpwall` prints all that can be seen in the files", n))
+	}
+	var ws []Warning
+	for _, text := range texts {
+		ws = append(ws, Warning{StaticMaps, text})
 	}
 	return ws
 }

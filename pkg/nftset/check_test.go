@@ -4,10 +4,13 @@ import (
 	"bufio"
 	"maps"
 	"os"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // good is a namespace in which nothing is wrong with queues 0 to 4 bound.
@@ -24,6 +27,7 @@ func good() *State {
 		},
 		Limited: true,
 		Sysctls: maps.Clone(wantSysctls),
+		Static:  &Static{Synproxy: true},
 	}
 }
 
@@ -59,6 +63,22 @@ func TestCheck(t *testing.T) {
 		{"flowtable", func(s *State) { s.Flowtables = []string{"inet filter ft"} }, all, []string{"flowtable: flowtable inet filter ft lets established connections pass"}},
 		{"sysctl differs", func(s *State) { s.Sysctls["net.netfilter.nf_conntrack_tcp_loose"] = "1" }, all, []string{"sysctl: sysctl net.netfilter.nf_conntrack_tcp_loose is 1, not 0"}},
 		{"sysctl missing", func(s *State) { delete(s.Sysctls, "net.netfilter.nf_conntrack_events") }, all, []string{"sysctl: sysctl net.netfilter.nf_conntrack_events cannot be read"}},
+		{"a comment that is no limit", func(s *State) {
+			s.Static.Faults = []Fault{{Set: "static4", Element: "1.1.1.1 comment \"x\" : 1.1.1.1", Text: "want numbers"}}
+		}, all, []string{"static-maps: element { 1.1.1.1 comment \"x\" : 1.1.1.1 } of map static4: want numbers"}},
+		{"faults of every kind, in order", func(s *State) {
+			s.Static.Reverse, s.Static.MaxFirst, s.Unreached = []Fault{{Set: "c"}}, []Fault{{Set: "b"}}, []string{"d"}
+			s.Static.Faults = []Fault{{Set: "a"}}
+		}, all, []string{"static-maps: element {  } of map a", "static-maps: element {  } of map b", "static-maps: element {  } of map c", "static-maps: d"}},
+		{"embryonic limit without synproxy", func(s *State) {
+			s.Static.Synproxy, s.Static.Mappings = false, []static.Mapping{{}, {Limits: static.Limits{Embryonic: 1}}}
+		}, all, []string{"static-maps: no rule of chain intercept answers SYNs with cookies"}},
+		{"embryonic limit with synproxy", func(s *State) { s.Static.Mappings = []static.Mapping{{Limits: static.Limits{Embryonic: 1}}} }, all, nil},
+		{"no embryonic limit, no synproxy", func(s *State) {
+			s.Static.Synproxy, s.Static.Mappings = false, []static.Mapping{{Limits: static.Limits{Max: 1}}}
+		}, all, nil},
+		{"more than are printed", func(s *State) { s.Unreached = make([]string, 23) }, all, append(slices.Repeat([]string{"static-maps: "}, 20), "static-maps: 3 more of these")},
+		{"as many as are printed", func(s *State) { s.Unreached = make([]string, 20) }, all, slices.Repeat([]string{"static-maps: "}, 20)},
 		{"rp_filter", func(s *State) { s.NoRPFilter = []string{"eth0", "eth1"} }, all, []string{"no-rp-filter: reverse path filter is off on eth0, eth1,"}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
@@ -78,7 +98,7 @@ func TestCheck(t *testing.T) {
 }
 
 func TestKindBroken(t *testing.T) {
-	want := map[Kind]bool{NoTable: false, NotDiverted: true, UnboundQueue: true, Flowtable: true, Sysctl: false, NoRPFilter: false}
+	want := map[Kind]bool{NoTable: false, NotDiverted: true, UnboundQueue: true, Flowtable: true, Sysctl: false, NoRPFilter: false, StaticMaps: false}
 	for k, w := range want {
 		if k.Broken() != w {
 			t.Errorf("%s: broken %v, want %v", k, k.Broken(), w)

@@ -39,7 +39,19 @@ func Read() (*State, error) {
 	if err := s.readLimited(conn); err != nil {
 		return nil, err
 	}
+	if err := s.readStatic(); err != nil {
+		return nil, err
+	}
 	return s, s.readChains(conn)
+}
+
+// readStatic reads the static mappings and looks whether packets come for them.
+func (s *State) readStatic() (err error) {
+	if s.Static, err = ReadStatic(); err != nil {
+		return err
+	}
+	s.Unreached, err = readUnreached(s.Static.Mappings)
+	return err
 }
 
 // readLimited looks whether the connections of any host are limited.
@@ -116,7 +128,8 @@ func (s *State) readChains(conn *nftables.Conn) error {
 	return nil
 }
 
-// add notes where a rule with these expressions sends packets.
+// add notes where a rule with these expressions sends packets, and whether it
+// answers SYNs itself.
 func (c *Chain) add(exprs []expr.Any) {
 	var hash *expr.Hash
 	for _, e := range exprs {
@@ -127,6 +140,8 @@ func (c *Chain) add(exprs []expr.Any) {
 			}
 		case *expr.Hash:
 			hash = e
+		case *expr.SynProxy:
+			c.Synproxy = true
 		case *expr.Queue:
 			c.Queues = append(c.Queues, queueNumbers(e, hash))
 		case *expr.Target:

@@ -38,6 +38,7 @@ func TestChainAdd(t *testing.T) {
 		{"NFQUEUE cut short", []expr.Any{&expr.Target{Name: "NFQUEUE", Rev: 3, Info: u16s(7)}}, unknown},
 		{"another target", []expr.Any{&expr.Target{Name: "LOG", Rev: 0, Info: u16s(7, 7)}}, Chain{}},
 		{"jump and goto", []expr.Any{&expr.Verdict{Kind: expr.VerdictJump, Chain: "a"}, &expr.Verdict{Kind: expr.VerdictGoto, Chain: "b"}}, Chain{Jumps: []string{"a", "b"}}},
+		{"synproxy", []expr.Any{&expr.Ct{}, &expr.SynProxy{}}, Chain{Synproxy: true}},
 		{"accept", []expr.Any{&expr.Verdict{Kind: expr.VerdictAccept}}, Chain{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {

@@ -23,9 +23,9 @@ const (
 var levels = map[string]int{
 	"wire": 0, "smtp": 0, "static": 0,
 	"flow": 1, "policy": 1, "stream": 1,
-	"engine": 2,
-	"audit":  3,
-	"nfq":    4, "ctnl": 4, "nftset": 4, "capture": 4, "syslog": 4, "control": 4,
+	"engine": 2, "asa": 2,
+	"audit": 3,
+	"nfq":   4, "ctnl": 4, "nftset": 4, "capture": 4, "syslog": 4, "control": 4, "metrics": 4,
 	"daemon": 5,
 	"lab":    6,
 }

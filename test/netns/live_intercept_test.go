@@ -10,13 +10,21 @@ import (
 // its SYN never comes to the daemon, and the numbers of the server that it
 // acknowledges are others. The session is inspected from its first byte.
 func TestLiveIntercept(t *testing.T) {
-	w := newWall(t, lab.Options{}, "")
+	w := newWall(t, withElements(t, "static.nft", `
+add element inet smtpwall static4 { 10.9.2.2 comment "tcp 0 1" : 10.9.2.2 }
+add element inet smtpwall static6 { fd09:2::2 comment "tcp 0 1" : fd09:2::2 }
+`), "")
 	for suffix, f := range map[string]struct{ name, server string }{
 		"4": {"IPv4", lab.ServerIP4},
 		"6": {"IPv6", lab.ServerIP6},
 	} {
 		t.Run(f.name, func(t *testing.T) {
-			nft(t, w.Lab, "add element inet smtpwall intercept"+suffix+" { "+f.server+" }")
+			first := connect(t, w.Lab, f.server) // one half-open connection is as many as there may be
+			eventually(t, "the server is in intercept", func() bool {
+				_, err := w.NFT("get element inet smtpwall intercept" + suffix + " { " + f.server + " }")
+				return err == nil
+			})
+			first.finish(t)
 			before := counter(t, w.Lab, "intercepted")
 			e := connect(t, w.Lab, f.server)
 			if counter(t, w.Lab, "intercepted") == before {

@@ -32,7 +32,7 @@ var families = []struct{ name, client, server, exempt string }{
 // newLab builds a lab for the test and loads the shipped ruleset.
 func newLab(t *testing.T, opt lab.Options) *lab.Lab {
 	t.Helper()
-	l, err := lab.New(strings.ToLower(t.Name()))
+	l, err := lab.New(strings.NewReplacer("/", "-", " ", "-").Replace(strings.ToLower(t.Name())))
 	if err != nil {
 		t.Fatal(err)
 	}

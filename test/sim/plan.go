@@ -189,7 +189,7 @@ func (w *world) reset(seed uint64) {
 	w.given = append(w.given[:0], nil, nil) // ids 0 and 1 are nobody's
 	w.spare, w.conns = append(w.spare, w.conns...), w.conns[:0]
 	w.draw(w.maps)
-	w.eng = engine.New(engine.Options{Map: w.plan.m, TCP: w.plan.tcp, Undecided: w.plan.undecided, Limits: w.plan.limits, Synproxy: w.plan.synproxy,
+	w.eng = engine.New(engine.Options{Map: w.plan.m, TCP: w.plan.tcp, Undecided: w.plan.undecided, Limits: w.plan.limits, Synproxy: func(netip.Addr) bool { return w.plan.synproxy },
 		Midstream: some(w, engine.MidstreamReset, engine.MidstreamDrop)})
 	w.stats.Classes[w.plan.class]++
 	for i := range w.plan.conns {

@@ -1,0 +1,259 @@
+package netns
+
+import (
+	"encoding/binary"
+	"flag"
+	"fmt"
+	"math/rand/v2"
+	"net"
+	"net/netip"
+	"net/smtp"
+	"os"
+	"strconv"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/pkg/lab"
+)
+
+// floodFor is how long the SYN flood lasts. `make synflood` has it last a minute,
+// and compares.
+var floodFor = flag.Duration("synflood", 3*time.Second, "how long the SYN flood of TestLimitFlood lasts")
+
+const (
+	spoofed   = 50_000 // source addresses of the flood
+	floodNet  = "10.64.0.0/16"
+	delivery  = 15 * time.Second // what a client waits for at most; a mail server waits for minutes
+	deliverIn = 4                // clients at a time
+)
+
+// flood sends SYNs to an address from invented ones until stop is called, as fast
+// as the machine does, and returns how many there were.
+func flood(t *testing.T, l *lab.Lab, to netip.AddrPort) (stop func() uint64) {
+	t.Helper()
+	var index int
+	var mac net.HardwareAddr
+	fd := -1
+	err := l.Do(lab.Client, func() error {
+		link, err := netlink.LinkByName(lab.Outside)
+		if err != nil {
+			return err
+		}
+		index = link.Attrs().Index
+		fd, err = unix.Socket(unix.AF_PACKET, unix.SOCK_RAW, 0)
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	err = l.Do(lab.Firewall, func() error {
+		link, err := netlink.LinkByName(lab.Outside)
+		if err != nil {
+			return err
+		}
+		mac = link.Attrs().HardwareAddr
+		_, dst, err := net.ParseCIDR(floodNet)
+		if err != nil {
+			return err
+		}
+		return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Gw: net.ParseIP(lab.ClientIP4)})
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	var sent atomic.Uint64
+	var stopped atomic.Bool
+	var done sync.WaitGroup
+	done.Go(func() {
+		defer unix.Close(fd)
+		frames := floodFrames(to, mac)
+		for i := 0; !stopped.Load(); i = (i + 1) % len(frames) {
+			if err := unix.Sendto(fd, frames[i], 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6}); err == nil {
+				sent.Add(1)
+			}
+		}
+	})
+	return func() uint64 {
+		stopped.Store(true)
+		done.Wait()
+		return sent.Load()
+	}
+}
+
+// floodFrames are SYNs, each from another address and port.
+func floodFrames(to netip.AddrPort, mac net.HardwareAddr) [][]byte {
+	random := rand.New(rand.NewPCG(3, 4))
+	base := netip.MustParsePrefix(floodNet).Addr().As4()
+	frames := make([][]byte, spoofed)
+	for i := range frames {
+		a := base
+		binary.BigEndian.PutUint16(a[2:], uint16(i+256))
+		from := netip.AddrPortFrom(netip.AddrFrom4(a), uint16(1024+random.IntN(60000)))
+		syn := crafted{seq: random.Uint32(), flags: flagSYN, window: 64240, options: []byte{2, 4, 5, 180}, ttl: 64}
+		frame := append(append([]byte{}, mac...), 2, 0, 0, 0, 0, 1, 0x08, 0x00)
+		frames[i] = append(frame, syn.packet(from, to)...)
+	}
+	return frames
+}
+
+// deliver sends one mail.
+func deliver(l *lab.Lab, address string) error {
+	conn, err := l.Dial(lab.Client, net.JoinHostPort(address, "25"), delivery)
+	if err != nil {
+		return err
+	}
+	defer conn.Close()
+	_ = conn.SetDeadline(time.Now().Add(delivery))
+	c, err := smtp.NewClient(conn, address)
+	if err != nil {
+		return err
+	}
+	for _, step := range []func() error{
+		func() error { return c.Hello("client.example.org") },
+		func() error { return c.Mail("alice@example.org") },
+		func() error { return c.Rcpt("bob@example.net") },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+	}
+	text, err := c.Data()
+	if err != nil {
+		return err
+	}
+	if _, err := fmt.Fprintf(text, "Subject: flood\r\n\r\nstill here\r\n"); err != nil {
+		return err
+	}
+	if err := text.Close(); err != nil {
+		return err
+	}
+	return c.Quit()
+}
+
+// deliveries sends mails, several at a time, until stop is closed, and returns how
+// many there were and how many of them arrived.
+func deliveries(l *lab.Lab, address string, stop <-chan struct{}) (all, arrived int, worst time.Duration, errs []error) {
+	var mu sync.Mutex
+	var clients sync.WaitGroup
+	for range deliverIn {
+		clients.Go(func() {
+			for {
+				select {
+				case <-stop:
+					return
+				default:
+				}
+				start := time.Now()
+				err := deliver(l, address)
+				mu.Lock()
+				all++
+				if err == nil {
+					arrived++
+					worst = max(worst, time.Since(start))
+				} else {
+					errs = append(errs, err)
+				}
+				mu.Unlock()
+			}
+		})
+	}
+	clients.Wait()
+	return all, arrived, worst, errs
+}
+
+// usage is what a process has used.
+type usage struct {
+	cpu time.Duration
+	rss uint64 // octets
+}
+
+// usage reads what the daemon has used.
+func (w *wall) usage(t *testing.T) usage {
+	t.Helper()
+	dir := fmt.Sprintf("/proc/%d/", w.process.Process.Pid)
+	stat, err := os.ReadFile(dir + "stat")
+	if err != nil {
+		t.Fatal(err)
+	}
+	statm, err := os.ReadFile(dir + "statm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	number := func(text string, field int) uint64 {
+		n, err := strconv.ParseUint(strings.Fields(text)[field], 10, 64)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return n
+	}
+	_, behind, _ := strings.Cut(string(stat), ") ") // the name may hold spaces
+	ticks := number(behind, 11) + number(behind, 12)
+	return usage{time.Duration(ticks) * 10 * time.Millisecond, number(string(statm), 1) * uint64(os.Getpagesize())}
+}
+
+// While invented addresses flood a server with SYNs, mail is delivered: the server
+// enters intercept, though its limit of half-open connections is above that of
+// all, and the daemon has nothing to do.
+func TestLimitFlood(t *testing.T) {
+	for _, limits := range []string{"tcp 200 100", "tcp 50 100"} {
+		t.Run(limits, func(t *testing.T) {
+			w := newWall(t, withElements(t, "static.nft", limited(limits)), "")
+			addRoute(t, w.Lab, globalIP4)
+			sink(t, w.Lab, lab.ServerIP4+":25")
+			if err := deliver(w.Lab, globalIP4); err != nil {
+				t.Fatal(err)
+			}
+			start := time.Now()
+			stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"))
+			eventually(t, "the server is in intercept", func() bool { return w.static(t, globalIP4).Intercept })
+			entered, before := time.Since(start), w.usage(t)
+
+			stop := make(chan struct{})
+			time.AfterFunc(*floodFor, func() { close(stop) })
+			all, arrived, worst, errs := deliveries(w.Lab, globalIP4, stop)
+			wall, after := time.Since(start)-entered, w.usage(t)
+			sent := stopFlood()
+
+			h := w.static(t, globalIP4)
+			t.Logf("%d SYNs in %.1f s (%.0f a second); in intercept after %v; %d of %d mails delivered, the slowest in %v; the daemon used %.1f %% of a core and grew by %d KiB; %+v",
+				sent, (wall + entered).Seconds(), float64(sent)/(wall+entered).Seconds(), entered.Round(time.Millisecond), arrived, all, worst.Round(time.Millisecond),
+				100*(after.cpu-before.cpu).Seconds()/wall.Seconds(), int64(after.rss-before.rss)>>10, h)
+			if arrived*100 < all*99 || all == 0 {
+				t.Errorf("%d of %d mails delivered, want 99 in 100; errors: %v", arrived, all, errs[:min(5, len(errs))])
+			}
+			if h.Intercepted == 0 || h.Denied > 0 {
+				t.Errorf("%d SYNs intercepted, %d denied", h.Intercepted, h.Denied)
+			}
+			if len(w.of(t, 201010)) != 1 || len(w.of(t, 201003)) != 1 {
+				t.Errorf("records %v", lines(w.allRecords(t)))
+			}
+			if *floodFor >= time.Minute {
+				w.leaves(t, globalIP4)
+			}
+		})
+	}
+}
+
+// leaves waits until a host leaves intercept, and tells how long that took.
+func (w *wall) leaves(t *testing.T, global string) {
+	t.Helper()
+	start, tick, timeout := time.Now(), time.NewTicker(100*time.Millisecond), time.After(2*time.Minute)
+	defer tick.Stop()
+	for w.static(t, global).Intercept {
+		select {
+		case <-tick.C:
+		case <-timeout:
+			t.Fatal("the host does not leave intercept")
+		}
+	}
+	t.Logf("left intercept %v after the flood", time.Since(start).Round(time.Second))
+	if n := len(w.of(t, 201010)); n != 2 {
+		t.Errorf("%d records 201010, want one of entering and one of leaving", n)
+	}
+}
