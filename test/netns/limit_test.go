@@ -249,7 +249,10 @@ func (w *wall) limits(t *testing.T, local string) bool {
 // reset; after every step the daemon counts what conntrack knows. The daemon is
 // restarted in the middle.
 func TestLimitChurn(t *testing.T) {
-	const connections, most = 200, 40
+	connections, most := 200, 40
+	if testing.Short() { // in the emulated guest
+		connections, most = 30, 10
+	}
 	w := newLimitWall(t, "tcp 60000 0", "")
 	random := rand.New(rand.NewPCG(1, 2))
 	g := globals[0]

@@ -281,6 +281,7 @@ type record struct {
 	Text            string `json:"text"`
 	Bytes           uint64 `json:"bytes"`
 	Reason          string `json:"reason"`
+	Message         string `json:"message"`
 }
 
 // String is the record in one line: event, side, action, rule, text, reason.
