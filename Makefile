@@ -44,8 +44,8 @@ idle: ## octets that each of IDLE idle sessions costs
 flood: ## memory in a flood of FLOOD half-open connections
 	go test -count=1 -v -timeout 20m -run TestFlood ./pkg/engine -flood $(FLOOD)
 
-synflood: build ## mail during a minute of SYN flood, with and without intercept (root)
-	go test -count=1 -v -timeout 20m -tags synflood -run TestLimitFlood ./test/netns -synflood 60s
+synflood: build ## mail during a minute of SYN flood, with and without intercept; exempt hosts (root)
+	go test -count=1 -v -timeout 20m -tags synflood -run "TestLimitFlood|TestLimitExempt" ./test/netns -synflood 60s
 
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...

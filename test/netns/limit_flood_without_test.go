@@ -18,7 +18,7 @@ func TestLimitFloodWithout(t *testing.T) {
 	if out, err := w.Command(lab.Server, "sysctl", "-w", "net.ipv4.tcp_syncookies=0").CombinedOutput(); err != nil {
 		t.Fatalf("%v: %s", err, out)
 	}
-	sink(t, w.Lab, lab.ServerIP4+":25")
+	take(t, w.Lab)
 	stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"))
 	stop := make(chan struct{})
 	time.AfterFunc(*floodFor, func() { close(stop) })

@@ -154,12 +154,19 @@ func (w *wall) inConntrack(t *testing.T, local string) (all, half int) {
 func (w *wall) agree(t *testing.T, global, local string) (all int) {
 	t.Helper()
 	var half int
-	eventually(t, "the counts are conntrack's", func() bool {
+	var h hostLine
+	timeout := time.After(liveTimeout)
+	for {
 		all, half = w.inConntrack(t, local)
-		h := w.static(t, global)
-		return h.Connections == all && h.HalfOpen == half
-	})
-	return all
+		if h = w.static(t, global); h.Connections == all && h.HalfOpen == half {
+			return all
+		}
+		select {
+		case <-timeout:
+			t.Fatalf("conntrack has %d connections, %d of them half-open; the daemon says %+v", all, half, h)
+		default:
+		}
+	}
 }
 
 // Of N+1 connections the last is refused, with a record, and passes once another
