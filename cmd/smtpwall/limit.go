@@ -58,6 +58,15 @@ func (r *liveRuleset) Cookies() (map[netip.Addr]uint64, error) {
 	return counts, err
 }
 
+// Full returns how many SYNs the kernel dropped because their host was full.
+func (r *liveRuleset) Full() (map[netip.Addr]uint64, error) {
+	counts, err := nftset.ReadFull()
+	if errors.Is(err, nftset.ErrNoTable) {
+		return nil, nil
+	}
+	return counts, err
+}
+
 // newLimit says how connections are limited: by the live ruleset and the policy,
 // in the queue that chain divert_syn names. It is nil, and the log says why, if
 // the policy inspects that queue.

@@ -44,7 +44,8 @@
 // parenthesis says what TCP intercept does and how many more were refused:
 //
 //	Connection limit exceeded 50/50 for input packet from 203.0.113.5/41522 to 192.168.1.1/25 on interface outside (12 more refused since the last record)
-//	Too many TCP connections on static 1.1.1.1! 0 50 (12 more refused since the last record)
+//	Too many TCP connections on static 1.1.1.1! 100 50 (12 more refused since the last record)
+//	Too many TCP connections on static 1.1.1.1! 100 50 (7 SYNs refused by the kernel within a second, in intercept)
 //	Embryonic connection limit exceeded 100/100 for input packet from ... (SYNs are answered with a cookie from now on)
 //	Embryonic limit exceeded 100/100 for 203.0.113.5/41522 to 192.168.1.1(1.1.1.1)/25 on interface outside (SYNs are ...)
 //
@@ -100,9 +101,10 @@
 //
 //	time, host, id, severity
 //	event             connection-limit, embryonic-limit, intercept-entered,
-//	                  intercept-left
+//	                  intercept-left, connection-limit-kernel
 //	client, client_port, interface
-//	                  of the SYN; none for intercept-left
+//	                  of the SYN; none for intercept-left,
+//	                  connection-limit-kernel
 //	local, global     addresses of the host: its own, and the one clients write
 //	server_port       of the SYN
 //	per_client        true: count and limit are those of the client
@@ -111,6 +113,7 @@
 //	suppressed        refusals that had no record since the last one of this host,
 //	                  or of this client
 //	duration          seconds in intercept (intercept-left)
+//	refusals          SYNs that the kernel refused (connection-limit-kernel)
 //	cookies           SYNs answered with a cookie (intercept-left)
 //	message, repeated
 package audit

@@ -64,6 +64,8 @@ func (f *Formatter) staticMessages(e *static.Event) []staticMessage {
 		return []staticMessage{f.halfOpen(e), {201003, 2, f.embryonic(e)}}
 	case static.InterceptLeft:
 		return []staticMessage{{201010, 6, left(e)}}
+	case static.KernelRefused:
+		return []staticMessage{{201002, 3, tooMany(e)}}
 	}
 	return nil
 }
@@ -105,6 +107,9 @@ func left(e *static.Event) string {
 func staticCauses(e *static.Event) (causes []string) {
 	if why := interceptCause(e); why != "" {
 		causes = append(causes, why)
+	}
+	if e.Refusals > 0 {
+		causes = append(causes, strconv.FormatUint(e.Refusals, 10)+" SYNs refused by the kernel within a second, in intercept")
 	}
 	if e.Suppressed > 0 {
 		causes = append(causes, strconv.FormatUint(e.Suppressed, 10)+" more refused since the last record")
@@ -155,6 +160,7 @@ type staticObject struct {
 	Limit      uint32   `json:"limit"`
 	Detail     string   `json:"detail,omitempty"`
 	Suppressed uint64   `json:"suppressed,omitempty"`
+	Refusals   uint64   `json:"refusals,omitempty"`
 	Duration   *float64 `json:"duration,omitempty"`
 	Cookies    *uint64  `json:"cookies,omitempty"`
 	Message    string   `json:"message"`
@@ -167,10 +173,13 @@ func (f *Formatter) staticObject(e *static.Event, m staticMessage, wall time.Tim
 		Local: e.Server.Addr().Unmap().String(), Global: e.Global.Unmap().String(), ServerPort: e.Server.Port(),
 		PerClient: e.PerClient, Count: e.Count, Limit: e.Limit, Detail: interceptCause(e), Suppressed: e.Suppressed, Message: m.text,
 	}
-	if e.Kind == static.InterceptLeft {
+	switch e.Kind {
+	case static.InterceptLeft:
 		seconds := max(e.Duration, 0).Seconds()
 		o.Duration, o.Cookies = &seconds, &e.Cookies
-	} else {
+	case static.KernelRefused:
+		o.Refusals = e.Refusals
+	default:
 		o.Client, o.ClientPort, o.Interface = e.Client.Addr().Unmap().String(), e.Client.Port(), f.synInterface(e)
 	}
 	return encode(o)

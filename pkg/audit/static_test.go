@@ -82,6 +82,8 @@ func TestStaticASA(t *testing.T) {
 		{"ends, IPv6", static.Event{Kind: static.InterceptLeft, SYN: static.SYN{Conn: static.Conn{Server: netip.MustParseAddrPort("[2001:db8:1::1]:0")}},
 			Global: identity6, Limit: 1, Duration: 10 * time.Second}, []string{
 			sev6 + "201010: Embryonic connection limit no longer exceeded 0/1 for 2001:db8:1::1 (2001:db8:1::1): intercepted for 0:00:10, 0 SYNs answered with a cookie"}},
+		{"the kernel refused, in intercept", static.Event{Kind: static.KernelRefused, SYN: host4, Global: global4, Count: 50, Limit: 50, Embryonic: 100, Dropped: true, Refusals: 7}, []string{
+			sev3 + "201002: Too many TCP connections on static 1.1.1.1! 100 50 (7 SYNs refused by the kernel within a second, in intercept)"}},
 		{"no event", static.Event{SYN: syn4}, nil},
 		{"a kind this version does not know", static.Event{Kind: 200, SYN: syn4}, nil},
 	}

@@ -32,6 +32,9 @@ type Ruleset interface {
 	// Cookies returns how many SYNs the kernel has answered with a cookie, by
 	// the address as clients write it.
 	Cookies() (map[netip.Addr]uint64, error)
+	// Full returns how many SYNs the kernel has dropped because their host was
+	// full, in the same way.
+	Full() (map[netip.Addr]uint64, error)
 }
 
 // Limit is how the connections of mapped hosts are limited.
@@ -71,6 +74,7 @@ type limiter struct {
 	// These belong to the task that keeps the sets.
 	lastError string       // of failed
 	intercept []netip.Addr // hosts in intercept
+	full      []netip.Addr // those of them that are full
 	ready     func()       // tells that the sets are as they are to be
 
 	mu       sync.Mutex // guards what follows
@@ -250,10 +254,10 @@ func (l *limiter) write() (ok bool) {
 	if waits {
 		return true
 	}
-	if !slices.Equal(l.intercept, sets.Intercept) {
-		l.cookies() // those counted before are no part of this flood
+	if !slices.Equal(l.intercept, sets.Intercept) || !slices.Equal(l.full, sets.Full) {
+		l.cookies() // those counted before are no part of a flood that begins, and others are gone soon
 	}
-	l.intercept = sets.Intercept
+	l.intercept, l.full = sets.Intercept, sets.Full
 	l.notice(l.intercept) // before the kernel knows
 	if l.failed(l.opt.Ruleset.Apply(sets)) {
 		return false
@@ -306,7 +310,14 @@ func (l *limiter) cookies() {
 	if l.failed(err) {
 		return
 	}
-	l.with(func(t *static.Tracker, _ time.Duration) { t.Cookies(counts) })
+	full, err := l.opt.Ruleset.Full()
+	if l.failed(err) {
+		return
+	}
+	l.with(func(t *static.Tracker, _ time.Duration) {
+		t.Cookies(counts)
+		t.Full(full)
+	})
 }
 
 // failed counts and logs an error; the same one in a row is logged once.

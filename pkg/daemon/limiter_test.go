@@ -24,6 +24,7 @@ import (
 type fakeRuleset struct {
 	cfg     static.Config
 	cookies map[netip.Addr]uint64
+	full    map[netip.Addr]uint64
 	refuse  error // what Read and Apply return
 	applied []static.Sets
 	changed func()
@@ -39,6 +40,8 @@ func (r *fakeRuleset) Apply(s static.Sets) error {
 }
 
 func (r *fakeRuleset) Cookies() (map[netip.Addr]uint64, error) { return r.cookies, nil }
+
+func (r *fakeRuleset) Full() (map[netip.Addr]uint64, error) { return r.full, nil }
 
 // last is what was applied last.
 func (r *fakeRuleset) last() string {
@@ -314,6 +317,11 @@ func TestLimitIntercepts(t *testing.T) {
 		if !r.syn(t, conn(3), 0) || !r.syn(t, conn(4), 0) || !strings.Contains(r.ruleset.last(), "full "+both) {
 			t.Errorf("three proven connections do not fill the host: %s", r.ruleset.last())
 		}
+		r.ruleset.full = map[netip.Addr]uint64{global: 7}
+		pass(time.Second)
+		if s, _ := r.Limits(); s.Hosts[0].Denied != 7 {
+			t.Errorf("%d denied, want those that the kernel dropped, 7", s.Hosts[0].Denied)
+		}
 		pass(10 * time.Second)
 		if got, want := r.ruleset.last(), bound+"[] intercept []"; got != want {
 			t.Errorf("sets %q, want %q", got, want)
@@ -322,7 +330,7 @@ func TestLimitIntercepts(t *testing.T) {
 		for _, ev := range r.events {
 			kinds = append(kinds, ev.Kind.String())
 		}
-		if got := strings.Join(kinds, " "); got != "intercept-entered intercept-left" {
+		if got := strings.Join(kinds, " "); got != "intercept-entered connection-limit-kernel intercept-left" {
 			t.Errorf("events %s", got)
 		}
 		r.finish(t)

@@ -187,6 +187,12 @@ func ReadCookies() (map[netip.Addr]uint64, error) {
 	return readAddresses("cookies4", "cookies6")
 }
 
+// ReadFull returns how many SYNs to each address in full4 and full6 were dropped
+// since it has been there. It returns ErrNoTable if there is no table.
+func ReadFull() (map[netip.Addr]uint64, error) {
+	return readAddresses("full4", "full6")
+}
+
 // readAddresses returns the addresses in sets with the packets that each counted.
 func readAddresses(names ...string) (found map[netip.Addr]uint64, err error) {
 	err = look(func(r *ruleset) error {

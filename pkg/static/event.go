@@ -14,18 +14,19 @@ const (
 	EmbryonicRefused                      // 201010; per client 201012
 	InterceptEntered                      // 201010 and 201003; per client 201012 and 201003
 	InterceptLeft                         // the ASA has none
+	KernelRefused                         // 201002
 )
 
 // String is the kind's name in JSON: stable.
 func (k EventKind) String() string {
-	return [...]string{"", "connection-limit", "embryonic-limit", "intercept-entered", "intercept-left"}[k]
+	return [...]string{"", "connection-limit", "embryonic-limit", "intercept-entered", "intercept-left", "connection-limit-kernel"}[k]
 }
 
 // Event is something for the audit trail.
 type Event struct {
 	Time   time.Duration
 	Kind   EventKind
-	SYN               // that led to it; of InterceptLeft only the server's address
+	SYN               // that led to it; of InterceptLeft and KernelRefused only the server's address
 	Global netip.Addr // of the host; the local one if it has no other
 
 	PerClient    bool   // Count and Limit are the client's
@@ -33,6 +34,7 @@ type Event struct {
 	Embryonic    uint32 // the limit of half-open ones, beside Limit; of Refused
 	Dropped      bool   // the SYN was
 	Suppressed   uint64 // events of this kind and host or client since the last one told
+	Refusals     uint64 // SYNs dropped before a cookie was sent; of KernelRefused
 
 	Duration time.Duration // in intercept; of InterceptLeft
 	Cookies  uint64        // SYNs answered meanwhile; of InterceptLeft

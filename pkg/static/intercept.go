@@ -32,13 +32,14 @@ const seconds = int(halfOpenFor / time.Second)
 
 // flood is what is known of a host in intercept.
 type flood struct {
-	pending [seconds]int64        // SYNs answered less handshakes completed, by second
-	full    bool                  // nobody else is admitted
-	cookies uint64                // SYNs answered with one
-	at      int                   // the second in hand
-	since   time.Duration         // when it began
-	calm    time.Duration         // since when fewer than the limit are half-open
-	reading map[netip.Addr]uint64 // of the cookie counter of each address, at the last call of Cookies
+	pending  [seconds]int64        // SYNs answered less handshakes completed, by second
+	full     bool                  // nobody else is admitted
+	cookies  uint64                // SYNs answered with one
+	at       int                   // the second in hand
+	since    time.Duration         // when it began
+	calm     time.Duration         // since when fewer than the limit are half-open
+	refusals map[netip.Addr]uint64 // reading of the counter of full hosts, at the last call of Full
+	reading  map[netip.Addr]uint64 // of the cookie counter of each address, at the last call of Cookies
 }
 
 // halfOpen estimates how many handshakes are not complete.
@@ -74,7 +75,7 @@ func (t *Tracker) enter(h *host, ev Event) {
 
 // intercept makes synproxy answer for a host.
 func (t *Tracker) intercept(h *host) {
-	h.flood = &flood{since: t.now, calm: t.now, full: h.full(), reading: map[netip.Addr]uint64{}}
+	h.flood = &flood{since: t.now, calm: t.now, full: h.full(), reading: map[netip.Addr]uint64{}, refusals: map[netip.Addr]uint64{}}
 	t.flooded[h.local] = h
 	t.changed = true
 }
@@ -142,6 +143,31 @@ func (h *host) answered(by netip.Addr, counts map[netip.Addr]uint64) {
 		f.pending[f.at] += int64(count - before)
 	}
 	f.reading[by] = count
+}
+
+// Full takes the kernel's counts of SYNs that it dropped because their host was
+// full, by the address as clients write it. A count grows while the address is in
+// the set; one that is missing is not.
+func (t *Tracker) Full(counts map[netip.Addr]uint64) {
+	for _, h := range t.flooded {
+		var refused uint64
+		for _, addr := range append([]netip.Addr{h.local}, h.globals...) {
+			n, before := counts[addr], h.flood.refusals[addr]
+			if n < before {
+				before = 0
+			}
+			h.flood.refusals[addr] = n
+			refused += n - before
+		}
+		if refused == 0 {
+			continue
+		}
+		h.denied += refused
+		t.emit(Event{
+			Kind: KernelRefused, SYN: SYN{Conn: Conn{Server: netip.AddrPortFrom(h.local, 0)}}, Global: h.globals[0],
+			Count: h.open + h.proven, Limit: h.limits.Max, Embryonic: h.limits.Embryonic, Dropped: true, Refusals: refused,
+		})
+	}
 }
 
 // Tick tells the Tracker the time: about every tenth of a second, and at least

@@ -219,6 +219,32 @@ func (w *wall) of(t *testing.T, id int) (list []record) {
 	return list
 }
 
+// The limit of all connections holds in intercept too: synproxy's own SYNs count,
+// and who is one too many gets no cookie. That has a record.
+func TestLimitMaxInIntercept(t *testing.T) {
+	w := newLimitWall(t, "tcp 3 1", "")
+	for _, g := range globals {
+		t.Run(g.name, func(t *testing.T) {
+			records := len(w.of(t, 201002))
+			w.mustOpen(t, g.global)
+			eventually(t, "the server is in intercept", func() bool { return w.static(t, g.global).Intercept })
+			w.mustOpen(t, g.global)
+			w.mustOpen(t, g.global)
+			eventually(t, "the server is full", func() bool {
+				_, err := w.NFT("get element inet smtpwall full" + g.suffix + " { " + g.global + " }")
+				return err == nil
+			})
+			w.refused(t, g.global)
+			eventually(t, "what the kernel refused is counted, and told", func() bool {
+				return w.static(t, g.global).Denied > 0 && len(w.of(t, 201002)) > records
+			})
+			if n := w.agree(t, g.global, g.local); n != 3 {
+				t.Errorf("%d connections, want 3", n)
+			}
+		})
+	}
+}
+
 // A limit that `nft add element` gives takes effect at once, for connections that
 // exist too; a malformed comment is reported and leaves the others working.
 func TestLimitFollowsNFT(t *testing.T) {
