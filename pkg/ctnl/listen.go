@@ -25,7 +25,8 @@ const (
 // static.Tracker is what it is for.
 type Watcher interface {
 	// Resync takes all entries. Those told before are older. What is told next
-	// may be a little older too, but never an entry's last word: that comes later.
+	// may be a little older too, but never an entry's last word: that comes later,
+	// but for an entry that the kernel is just about to remove and has told so.
 	Resync([]static.Entry)
 	// Changed takes an entry that is new or whose state is.
 	Changed(static.Entry)
