@@ -21,10 +21,10 @@ import (
 // liveTimeout bounds each step of TestRunLive.
 const liveTimeout = 20 * time.Second
 
-// TestRunLive runs the program on a firewall between two hosts: a session is
-// edited on its way, recorded and counted.
-func TestRunLive(t *testing.T) {
-	l, err := lab.New("run")
+// newLab is a lab of that name with the shipped ruleset, until the test ends.
+func newLab(t *testing.T, name string) *lab.Lab {
+	t.Helper()
+	l, err := lab.New(name)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -36,6 +36,13 @@ func TestRunLive(t *testing.T) {
 	if _, err := l.LoadRuleset("../../nft", lab.Options{}); err != nil {
 		t.Fatal(err)
 	}
+	return l
+}
+
+// TestRunLive runs the program on a firewall between two hosts: a session is
+// edited on its way, recorded and counted.
+func TestRunLive(t *testing.T) {
+	l := newLab(t, "run")
 	dir := t.TempDir()
 	socket, records := filepath.Join(dir, "control.sock"), filepath.Join(dir, "audit.json")
 	args := []string{"run", "--control", socket, "--audit", "file:" + records, "--audit-format", "json"}

@@ -16,18 +16,7 @@ import (
 // TestShowConnLive lists a session in the middle of its life on a firewall between
 // two hosts.
 func TestShowConnLive(t *testing.T) {
-	l, err := lab.New("show")
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() {
-		if err := l.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	if _, err := l.LoadRuleset("../../nft", lab.Options{}); err != nil {
-		t.Fatal(err)
-	}
+	l := newLab(t, "show")
 	dir := t.TempDir()
 	socket := filepath.Join(dir, "control.sock")
 	d := startDaemon(t, l, "run", "--control", socket, "--audit", "file:"+filepath.Join(dir, "audit"))

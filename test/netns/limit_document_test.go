@@ -8,7 +8,6 @@ import (
 	"path/filepath"
 	"strings"
 	"testing"
-	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/lab"
 )
@@ -51,14 +50,14 @@ func TestLimitDocument(t *testing.T) {
 	}
 
 	t.Run("the gateway receives", func(t *testing.T) {
-		e := join(t, w.Lab, lab.Client, "", gatewayGlobal, lab.Server, gatewayLocal)
+		e := join(t, w.Lab, lab.Client, &net.TCPAddr{}, gatewayGlobal, lab.Server, gatewayLocal)
 		for _, turn := range untouched {
 			e.talk(t, line{turn.side, turn.text, turn.text})
 		}
 		e.finish(t)
 	})
 	t.Run("the gateway sends", func(t *testing.T) {
-		e := join(t, w.Lab, lab.Server, gatewayLocal, lab.ClientIP4, lab.Client, lab.ClientIP4)
+		e := join(t, w.Lab, lab.Server, &net.TCPAddr{IP: net.ParseIP(gatewayLocal)}, lab.ClientIP4, lab.Client, lab.ClientIP4)
 		if got := e.server.RemoteAddr().(*net.TCPAddr).AddrPort().Addr(); got != netip.MustParseAddr(gatewayGlobal) {
 			t.Errorf("its connection came from %s, want %s", got, gatewayGlobal)
 		}
@@ -142,34 +141,4 @@ func addGateway(t *testing.T, l *lab.Lab) {
 			t.Fatalf("ip %v: %v: %s", c.args, err, out)
 		}
 	}
-}
-
-// join opens a connection to port 25 of an address from a host, by one of its
-// addresses unless that is empty, to another host that listens on an address.
-func join(t *testing.T, l *lab.Lab, from lab.Host, by, to string, on lab.Host, listen string) ends {
-	t.Helper()
-	ln, err := l.Listen(on, net.JoinHostPort(listen, "25"))
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer ln.Close()
-	if err := ln.(*net.TCPListener).SetDeadline(time.Now().Add(liveTimeout)); err != nil {
-		t.Fatal(err)
-	}
-	var client net.Conn
-	err = l.Do(from, func() (err error) {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{IP: net.ParseIP(by)}, Timeout: liveTimeout}
-		client, err = dialer.Dial("tcp", net.JoinHostPort(to, "25"))
-		return err
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { client.Close() })
-	server, err := ln.Accept()
-	if err != nil {
-		t.Fatal(err)
-	}
-	t.Cleanup(func() { server.Close() })
-	return ends{client.(*net.TCPConn), server.(*net.TCPConn)}
 }

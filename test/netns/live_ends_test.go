@@ -28,7 +28,14 @@ func connect(t *testing.T, l *lab.Lab, address string) ends {
 // connectFrom is connect from a port of the client; 0 is any.
 func connectFrom(t *testing.T, l *lab.Lab, port int, address string) ends {
 	t.Helper()
-	ln, err := l.Listen(lab.Server, net.JoinHostPort(address, "25"))
+	return join(t, l, lab.Client, &net.TCPAddr{Port: port}, address, lab.Server, address)
+}
+
+// join opens a connection from a host, by an address of its own, to port 25 of an
+// address, behind which another host listens on what is perhaps another one.
+func join(t *testing.T, l *lab.Lab, from lab.Host, by *net.TCPAddr, to string, on lab.Host, listen string) ends {
+	t.Helper()
+	ln, err := l.Listen(on, net.JoinHostPort(listen, "25"))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -37,9 +44,9 @@ func connectFrom(t *testing.T, l *lab.Lab, port int, address string) ends {
 		t.Fatal(err)
 	}
 	var client net.Conn
-	err = l.Do(lab.Client, func() (err error) {
-		dialer := net.Dialer{LocalAddr: &net.TCPAddr{Port: port}, Timeout: liveTimeout}
-		client, err = dialer.Dial("tcp", ln.Addr().String())
+	err = l.Do(from, func() (err error) {
+		dialer := net.Dialer{LocalAddr: by, Timeout: liveTimeout}
+		client, err = dialer.Dial("tcp", net.JoinHostPort(to, "25"))
 		return err
 	})
 	if err != nil {
