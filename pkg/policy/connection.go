@@ -41,15 +41,10 @@ func (c *Class) SetConnection() string {
 // each client of these hosts. The SYNs of limited hosts come in one queue, which
 // tells no classes apart: the lowest figure of all classes holds.
 func (c *Config) ConnectionLimits() (host, client static.Limits) {
-	var lowest figures
 	for i := range c.Classes {
-		for j, n := range c.Classes[i].figures() {
-			if n > 0 && (lowest[j] == 0 || n < lowest[j]) {
-				lowest[j] = n
-			}
-		}
+		host, client = host.Lower(c.Classes[i].Limits), client.Lower(c.Classes[i].ClientLimits)
 	}
-	return lowest.limits()
+	return host, client
 }
 
 // otherConnection are the lines of `set connection` that are not carried over,

@@ -52,9 +52,9 @@ func (l Limits) String() string { return fmt.Sprintf("tcp %d %d", l.Max, l.Embry
 // none reports whether nothing is limited.
 func (l Limits) none() bool { return l == Limits{} }
 
-// lower returns the lower of each limit, as an ASA does where both `static` and
+// Lower returns the lower of each limit, as an ASA does where both `static` and
 // `set connection` have one.
-func (l Limits) lower(other Limits) Limits {
+func (l Limits) Lower(other Limits) Limits {
 	return Limits{lowerOf(l.Max, other.Max), lowerOf(l.Embryonic, other.Embryonic)}
 }
 

@@ -71,7 +71,7 @@ func TestLowerOfTwoLimits(t *testing.T) {
 		{Limits{50, 100}, Limits{50, 100}, Limits{50, 100}},
 		{Limits{1, 2000000}, Limits{2000000, 1}, Limits{1, 1}},
 	} {
-		if ab, ba := tt.a.lower(tt.b), tt.b.lower(tt.a); ab != tt.want || ba != tt.want {
+		if ab, ba := tt.a.Lower(tt.b), tt.b.Lower(tt.a); ab != tt.want || ba != tt.want {
 			t.Errorf("%v and %v: %v, and the other way %v, want %v", tt.a, tt.b, ab, ba, tt.want)
 		}
 	}

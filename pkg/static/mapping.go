@@ -97,7 +97,7 @@ func (x *mappings) leads(m Mapping, global netip.Addr) bool {
 func (c *Config) limits(ms []Mapping) Limits {
 	l := c.Host
 	for _, m := range ms {
-		l = l.lower(m.Limits)
+		l = l.Lower(m.Limits)
 	}
 	return l
 }
