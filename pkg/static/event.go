@@ -95,7 +95,7 @@ func (t *Tracker) TakeEvents() []Event {
 }
 
 // TakeKills returns the half-open connections, since the last call, whose
-// conntrack entries are to be deleted. The caller owns them.
+// conntrack entries are to be deleted, in no order. The caller owns them.
 func (t *Tracker) TakeKills() []Conn {
 	kills := t.kills
 	t.kills = nil
