@@ -10,7 +10,6 @@ import (
 
 	"github.com/smtpwall/smtpwall/pkg/ctnl"
 	"github.com/smtpwall/smtpwall/pkg/daemon"
-	"github.com/smtpwall/smtpwall/pkg/metrics"
 	"github.com/smtpwall/smtpwall/pkg/nftset"
 	"github.com/smtpwall/smtpwall/pkg/policy"
 	"github.com/smtpwall/smtpwall/pkg/static"
@@ -111,30 +110,4 @@ func staticHosts(d *daemon.Daemon) func(context.Context) ([]static.HostReport, e
 		}
 		return s.Hosts, nil
 	}
-}
-
-// staticMetrics are the same for a scrape.
-func staticMetrics(d *daemon.Daemon) func(context.Context) (metrics.Static, error) {
-	return func(context.Context) (metrics.Static, error) {
-		s, ok := d.Limits()
-		if !ok {
-			return metrics.Static{}, errNoStatic
-		}
-		return metrics.Static{Counters: s.Tracker, Hosts: s.Hosts}, nil
-	}
-}
-
-// scraped is the task that answers Prometheus at addr.
-func scraped(log *logrus.Logger, addr string, s sources, d *daemon.Daemon, ct *ctnl.Conn) daemon.Task {
-	from := metrics.Sources{
-		Queues: s.queueMetrics, Usage: d.Usage, Static: staticMetrics(d),
-		Conntrack: func() metrics.Conntrack {
-			c := ct.Counters()
-			return metrics.Conntrack{Deleted: c.Deleted, Unknown: c.Unknown, Events: c.Events, Overruns: c.Overruns}
-		},
-		Report: func(err error) { log.Error(err) },
-	}
-	return daemon.NewTask("metrics", func(ctx context.Context, ready func()) error {
-		return metrics.New(from).Serve(ctx, addr, ready)
-	})
 }

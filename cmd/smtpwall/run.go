@@ -181,7 +181,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 	from := sources{policy: cfg, snapshots: d.Snapshots, conns: d.Conns, static: staticHosts(d)}
 	server.Handlers = handlers(from)
 	if o.metrics != "" {
-		d.Add(scraped(log, o.metrics, from, d, ct))
+		d.Add(scraped(log, o.metrics, from, d, ct, limit))
 	}
 	return d.Run(ctx)
 }

@@ -140,6 +140,17 @@ func trackerFamilies() []family[static.Counters] {
 	}
 }
 
+// limiterFamilies are the metrics of what limits connections.
+func limiterFamilies() []family[Limiter] {
+	var l labels[Limiter]
+	return []family[Limiter]{
+		l.counter("static_undecodable_total", "Packets of the queue of SYNs that are no TCP: dropped.", func(n *Limiter) uint64 { return n.Undecodable }),
+		l.counter("static_verdict_errors_total", "Verdicts on SYNs that could not be sent to the kernel.", func(n *Limiter) uint64 { return n.VerdictErrors }),
+		l.counter("static_kills_lost_total", "Conntrack entries of old half-open connections that were not deleted for want of room. They are tried again.", func(n *Limiter) uint64 { return n.KillsLost }),
+		l.counter("static_failures_total", "Times that the ruleset could not be read, or the daemon's sets in it not be written.", func(n *Limiter) uint64 { return n.Failures }),
+	}
+}
+
 // conntrackFamilies are the metrics of the conntrack socket.
 func conntrackFamilies() []family[Conntrack] {
 	var l labels[Conntrack]
@@ -148,6 +159,20 @@ func conntrackFamilies() []family[Conntrack] {
 		l.counter("conntrack_unknown_total", "Conntrack entries to be deleted that were not there.", func(c *Conntrack) uint64 { return c.Unknown }),
 		l.counter("conntrack_events_total", "Events received from conntrack.", func(c *Conntrack) uint64 { return c.Events }),
 		l.counter("conntrack_overruns_total", "Times that events of conntrack were lost.", func(c *Conntrack) uint64 { return c.Overruns }),
+		l.counter("conntrack_resyncs_total", "Times that all of conntrack was read: at the start, after lost events, and once a minute.", func(c *Conntrack) uint64 { return c.Resyncs }),
+		l.counter("conntrack_failures_total", "Times that conntrack could not be read as a whole. It is tried again.", func(c *Conntrack) uint64 { return c.Failures }),
+	}
+}
+
+// kernelFamilies are the metrics of a queue as the kernel sees it.
+func kernelFamilies() []family[KernelQueue] {
+	l := labels[KernelQueue]{"queue"}
+	return []family[KernelQueue]{
+		l.gauge("nfqueue_waiting", "Packets in the kernel's queue without a verdict now.", func(q *KernelQueue) uint64 { return q.Waiting }),
+		l.counters("nfqueue_dropped_total", "Packets lost before the inspection: the queue was full, or the socket's buffer.", func(q *KernelQueue, put put) {
+			put(q.Full, "queue full")
+			put(q.Overflow, "buffer full")
+		}, "reason"),
 	}
 }
 

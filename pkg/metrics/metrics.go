@@ -36,6 +36,7 @@ type Sources struct {
 	Usage     func() (inUse, most int) // connections under inspection
 	Static    func(context.Context) (Static, error)
 	Conntrack func() Conntrack
+	Kernel    func() ([]KernelQueue, error)
 	// Report is told of a source that begins to fail, for the log. It is not
 	// told again until that source has worked.
 	Report func(error)
@@ -56,12 +57,30 @@ type Queue struct {
 // Static is what is known of the static mappings.
 type Static struct {
 	Counters static.Counters
+	Limiter  Limiter
 	Hosts    []static.HostReport
+}
+
+// Limiter is what was done to limit connections, beside counting them.
+type Limiter struct {
+	Undecodable   uint64 // packets
+	VerdictErrors uint64
+	KillsLost     uint64
+	Failures      uint64 // of reading the ruleset or writing its sets
 }
 
 // Conntrack is what was done with conntrack.
 type Conntrack struct {
-	Deleted, Unknown, Events, Overruns uint64
+	Deleted, Unknown, Events, Overruns, Resyncs, Failures uint64
+}
+
+// KernelQueue is what the kernel has done with a queue. Its counters begin anew
+// when the queue is bound.
+type KernelQueue struct {
+	Number   uint16
+	Waiting  uint64 // packets without a verdict now
+	Full     uint64 // packets lost because too many waited
+	Overflow uint64 // packets lost because the socket's buffer was full
 }
 
 const (
@@ -81,9 +100,11 @@ type Collector struct {
 	queue     []family[Queue]
 	usage     []family[usage]
 	tracker   []family[static.Counters]
+	limiter   []family[Limiter]
 	host      []family[static.HostReport]
 	omitted   []family[uint64]
 	conntrack []family[Conntrack]
+	kernel    []family[KernelQueue]
 	failure   []family[failures]
 
 	mu     sync.Mutex
@@ -103,9 +124,10 @@ type failures struct {
 func New(s Sources) *Collector {
 	return &Collector{
 		from:  s,
-		queue: queueFamilies(), usage: usageFamilies(), tracker: trackerFamilies(), host: hostFamilies(),
-		omitted: omittedFamilies(), conntrack: conntrackFamilies(), failure: failureFamilies(),
-		failed: map[string]failures{"queues": {}, "static": {}},
+		queue: queueFamilies(), usage: usageFamilies(), tracker: trackerFamilies(), limiter: limiterFamilies(),
+		host: hostFamilies(), omitted: omittedFamilies(), conntrack: conntrackFamilies(), kernel: kernelFamilies(),
+		failure: failureFamilies(),
+		failed:  map[string]failures{"queues": {}, "static": {}, "kernel": {}},
 	}
 }
 
@@ -114,9 +136,11 @@ func (c *Collector) Describe(to chan<- *prometheus.Desc) {
 	describe(to, c.queue)
 	describe(to, c.usage)
 	describe(to, c.tracker)
+	describe(to, c.limiter)
 	describe(to, c.host)
 	describe(to, c.omitted)
 	describe(to, c.conntrack)
+	describe(to, c.kernel)
 	describe(to, c.failure)
 }
 
@@ -140,12 +164,20 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		c.note("static", err)
 		if err == nil {
 			collect(to, c.tracker, &all.Counters)
+			collect(to, c.limiter, &all.Limiter)
 			c.hosts(to, all.Hosts)
 		}
 	}
 	if c.from.Conntrack != nil {
 		n := c.from.Conntrack()
 		collect(to, c.conntrack, &n)
+	}
+	if c.from.Kernel != nil {
+		all, err := c.from.Kernel()
+		c.note("kernel", err)
+		for i := range all {
+			collect(to, c.kernel, &all[i], number(uint64(all[i].Number)))
+		}
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()

@@ -51,7 +51,8 @@ func lines() *policy.Map {
 }
 
 // sample are sources all of whose numbers differ: those of the queue follow 100,
-// of the tracker 200, of its hosts 300 and 400, of conntrack 500.
+// of the tracker 200, of its hosts 300 and 400, of conntrack 500, of the kernel's
+// queues 700, of the limiter 800.
 func sample() Sources {
 	number := func(v any, last uint64) { numbered(reflect.ValueOf(v).Elem(), &last) }
 	q := Queue{Class: "inspection_default", Map: lines(), Engine: engine.Counters{
@@ -68,11 +69,16 @@ func sample() Sources {
 	s.Hosts[1].Global, s.Hosts[1].Local = netip.MustParsePrefix("2001:db8::/64"), netip.MustParsePrefix("fd00::/64")
 	var c Conntrack
 	number(&c, 500)
+	var k KernelQueue
+	number(&k, 700)
+	k.Number = 4
+	number(&s.Limiter, 800)
 	return Sources{
 		Queues:    func(context.Context) ([]Queue, error) { return []Queue{q}, nil },
 		Usage:     func() (int, int) { return 601, 602 },
 		Static:    func(context.Context) (Static, error) { return s, nil },
 		Conntrack: func() Conntrack { return c },
+		Kernel:    func() ([]KernelQueue, error) { return []KernelQueue{k}, nil },
 	}
 }
 
@@ -136,6 +142,8 @@ func TestNothingIsMissing(t *testing.T) {
 	_, lastCounter := of(&static.Counters{}, 200)
 	_, lastHost := of(&static.HostReport{}, 300)
 	_, lastConntrack := of(&Conntrack{}, 500)
+	_, lastKernel := of(&KernelQueue{}, 700)
+	_, lastLimiter := of(&Limiter{}, 800)
 	for _, span := range []struct {
 		what     string
 		from, to uint64
@@ -146,6 +154,8 @@ func TestNothingIsMissing(t *testing.T) {
 		{"second host", 401, lastHost + 100},
 		{"conntrack", 501, lastConntrack},
 		{"usage", 601, 602},
+		{"kernel", 702, lastKernel}, // 701 is its number
+		{"limiter", 801, lastLimiter},
 	} {
 		for n := span.from; n <= span.to; n++ {
 			times := 0
@@ -162,7 +172,9 @@ func TestNothingIsMissing(t *testing.T) {
 }
 
 // noErrors is a scrape that tells nothing but that nothing has failed.
-var noErrors = map[string]float64{"smtpwall_scrape_errors_total queues": 0, "smtpwall_scrape_errors_total static": 0}
+var noErrors = map[string]float64{
+	"smtpwall_scrape_errors_total queues": 0, "smtpwall_scrape_errors_total static": 0, "smtpwall_scrape_errors_total kernel": 0,
+}
 
 // TestNothingToTell is a scrape of a daemon that counts nothing.
 func TestNothingToTell(t *testing.T) {

@@ -71,14 +71,19 @@ func parseStatusLine(line string) (Status, error) {
 // errNotBound is a queue that nobody reads.
 var errNotBound = errors.New("no program is bound to it")
 
-// ReadStatus reads the kernel's line about one queue. It fails with
+// ReadAllStatus reads the kernel's lines about every bound queue. It fails with
 // os.ErrNotExist on a kernel without nfnetlink_queue.
-func ReadStatus(number uint16) (Status, error) {
+func ReadAllStatus() ([]Status, error) {
 	text, err := os.ReadFile(procFile)
 	if err != nil {
-		return Status{}, fmt.Errorf("read queue status: %w", err)
+		return nil, fmt.Errorf("read queue status: %w", err)
 	}
-	all, err := ParseStatus(string(text))
+	return ParseStatus(string(text))
+}
+
+// ReadStatus reads the kernel's line about one queue, as ReadAllStatus does.
+func ReadStatus(number uint16) (Status, error) {
+	all, err := ReadAllStatus()
 	if err != nil {
 		return Status{}, err
 	}
