@@ -186,6 +186,11 @@ type usage struct {
 	rss uint64 // octets
 }
 
+// since is the share of a core that was used since before, in percent.
+func (u usage) since(before usage, d time.Duration) float64 {
+	return 100 * (u.cpu - before.cpu).Seconds() / d.Seconds()
+}
+
 // usage reads what the daemon has used.
 func (w *wall) usage(t *testing.T) usage {
 	t.Helper()
@@ -225,18 +230,20 @@ func TestLimitFlood(t *testing.T) {
 			start := time.Now()
 			stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"))
 			eventually(t, "the server is in intercept", func() bool { return w.static(t, globalIP4).Intercept })
-			entered, before := time.Since(start), w.usage(t)
+			entered := time.Since(start)
+			w.idles(t)
 
+			before, mailing := w.usage(t), time.Now()
 			stop := make(chan struct{})
 			time.AfterFunc(*floodFor, func() { close(stop) })
 			all, arrived, worst, errs := deliveries(w.Lab, globalIP4, stop)
-			wall, after := time.Since(start)-entered, w.usage(t)
-			sent := stopFlood()
+			mailed, after := time.Since(mailing), w.usage(t)
+			sent, flooded := stopFlood(), time.Since(start)
 
 			h := w.static(t, globalIP4)
 			t.Logf("%d SYNs in %.1f s (%.0f a second); in intercept after %v; %d of %d mails delivered, the slowest in %v; the daemon used %.1f %% of a core and grew by %d KiB; %+v",
-				sent, (wall + entered).Seconds(), float64(sent)/(wall+entered).Seconds(), entered.Round(time.Millisecond), arrived, all, worst.Round(time.Millisecond),
-				100*(after.cpu-before.cpu).Seconds()/wall.Seconds(), int64(after.rss-before.rss)>>10, h)
+				sent, flooded.Seconds(), float64(sent)/flooded.Seconds(), entered.Round(time.Millisecond), arrived, all, worst.Round(time.Millisecond),
+				after.since(before, mailed), int64(after.rss-before.rss)>>10, h)
 			if arrived*100 < all*99 || all == 0 {
 				t.Errorf("%d of %d mails delivered, want 99 in 100; errors: %v", arrived, all, errs[:min(5, len(errs))])
 			}
@@ -250,6 +257,26 @@ func TestLimitFlood(t *testing.T) {
 				w.leaves(t, globalIP4)
 			}
 		})
+	}
+}
+
+// idles checks that a flood costs the daemon next to nothing while its server is
+// in intercept and no mail comes.
+func (w *wall) idles(t *testing.T) {
+	t.Helper()
+	const most, grows = 10, 8 << 20 // percent of a core, octets
+	var half [3]usage
+	for i := range half {
+		if i > 0 {
+			time.Sleep(*floodFor / 2)
+		}
+		half[i] = w.usage(t)
+	}
+	first, second := half[1].since(half[0], *floodFor/2), half[2].since(half[1], *floodFor/2)
+	t.Logf("without mail the daemon used %.1f, then %.1f %% of a core, and grew by %d, then %d KiB", first, second,
+		(int64(half[1].rss)-int64(half[0].rss))>>10, (int64(half[2].rss)-int64(half[1].rss))>>10)
+	if second > most || half[2].rss > half[1].rss+grows {
+		t.Errorf("the second half took %.1f %% of a core and %d octets more memory", second, int64(half[2].rss)-int64(half[1].rss))
 	}
 }
 
