@@ -39,7 +39,7 @@ func cable(t *testing.T) (send func(packet []byte)) {
 		t.Fatalf("make a veth pair: %v: run this test as root or with `unshare -Urn`", err)
 	}
 	var links []netlink.Link
-	for _, name := range []string{"far", "near"} {
+	for _, name := range []string{"near", "far"} { // that sends comes last: it is ready at once
 		l, err := netlink.LinkByName(name)
 		if err != nil {
 			t.Fatal(err)
@@ -50,7 +50,7 @@ func cable(t *testing.T) (send func(packet []byte)) {
 		links = append(links, l)
 	}
 	near := &netlink.Addr{IPNet: &net.IPNet{IP: net.IPv4(192, 0, 2, 1), Mask: net.CIDRMask(24, 32)}}
-	if err := netlink.AddrAdd(links[1], near); err != nil {
+	if err := netlink.AddrAdd(links[0], near); err != nil {
 		t.Fatal(err)
 	}
 	raw, err := syscall.Socket(syscall.AF_PACKET, syscall.SOCK_DGRAM, 0)
@@ -58,8 +58,8 @@ func cable(t *testing.T) (send func(packet []byte)) {
 		t.Fatalf("open a packet socket: %v: run this test as root or with `unshare -Urn`", err)
 	}
 	t.Cleanup(func() { syscall.Close(raw) })
-	to := &syscall.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16([]byte{8, 0}), Ifindex: links[0].Attrs().Index, Halen: 6}
-	copy(to.Addr[:], links[1].Attrs().HardwareAddr)
+	to := &syscall.SockaddrLinklayer{Protocol: binary.NativeEndian.Uint16([]byte{8, 0}), Ifindex: links[1].Attrs().Index, Halen: 6}
+	copy(to.Addr[:], links[0].Attrs().HardwareAddr)
 	return func(packet []byte) {
 		if err := syscall.Sendto(raw, packet, 0, to); err != nil {
 			t.Fatal(err)
