@@ -10,10 +10,10 @@ import (
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
+	"github.com/smtpwall/smtpwall/test/namespace"
 )
 
 // patience bounds what should take microseconds.
@@ -23,19 +23,7 @@ const patience = 10 * time.Second
 // connections on its loopback; the namespace ends with the test's thread.
 func inNamespace(t testing.TB) {
 	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatalf("make a network namespace: %v: run this test as root or with `unshare -Urn`", err)
-	}
-	ns.Close()
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		t.Fatal(err)
-	}
+	namespace.Enter(t)
 	for _, rule := range []string{
 		"iptables-nft -w -A INPUT -m conntrack --ctstate INVALID -j DROP",
 		"ip6tables-nft -w -A INPUT -m conntrack --ctstate INVALID -j DROP",

@@ -10,17 +10,14 @@ import (
 	"net"
 	"os"
 	"os/exec"
-	"runtime"
 	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
 
-	"github.com/vishvananda/netlink"
-	"github.com/vishvananda/netns"
-
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/test/namespace"
 )
 
 // patience bounds what should take microseconds.
@@ -31,19 +28,7 @@ const patience = 10 * time.Second
 // ends with the test's thread.
 func inNamespace(t *testing.T, number uint16, matches string) {
 	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatalf("make a network namespace: %v: run this test as root or with `unshare -Urn`", err)
-	}
-	ns.Close()
-	lo, err := netlink.LinkByName("lo")
-	if err != nil {
-		t.Fatal(err)
-	}
-	if err := netlink.LinkSetUp(lo); err != nil {
-		t.Fatal(err)
-	}
+	namespace.Enter(t)
 	rule := fmt.Sprintf("-w -A INPUT %s -j NFQUEUE --queue-num %d", matches, number)
 	out, err := exec.Command("iptables-nft", strings.Fields(rule)...).CombinedOutput()
 	if err != nil {

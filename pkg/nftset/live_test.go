@@ -7,7 +7,6 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
@@ -16,9 +15,9 @@ import (
 	"github.com/google/nftables"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
-	"github.com/vishvananda/netns"
 
 	"github.com/smtpwall/smtpwall/pkg/static"
+	"github.com/smtpwall/smtpwall/test/namespace"
 )
 
 // shipped is the text of a file of nft/.
@@ -29,18 +28,6 @@ func shipped(t *testing.T, name string) string {
 		t.Fatal(err)
 	}
 	return string(text)
-}
-
-// inNamespace moves the test into a network namespace of its own, which ends with
-// the test's thread.
-func inNamespace(t *testing.T) {
-	t.Helper()
-	runtime.LockOSThread() // never unlocked: the thread dies with the test
-	ns, err := netns.New()
-	if err != nil {
-		t.Fatalf("make a network namespace: %v: run this test as root or with `unshare -Urn`", err)
-	}
-	ns.Close()
 }
 
 // run runs a command in the test's namespace and returns what it printed.
@@ -77,7 +64,7 @@ func load(t *testing.T) {
 
 // TestReadStaticLive reads the shipped ruleset, step by step.
 func TestReadStaticLive(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	read := func(want ...string) *Static {
 		t.Helper()
 		s, err := ReadStatic()
@@ -141,7 +128,7 @@ func addTarget(t *testing.T, chain string, first, total uint16) {
 // TestReadSYNQueue finds the queue behind an xtables target, which every kernel
 // takes; TestChainAdd has the other forms.
 func TestReadSYNQueue(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	load(t)
 	addTarget(t, "divert_syn", 4, 2)
 	s, err := ReadStatic()
@@ -153,7 +140,7 @@ func TestReadSYNQueue(t *testing.T) {
 // TestLargeMaps: ten thousand mappings are read, ten thousand hosts limited, and
 // taken out of the set again.
 func TestLargeMaps(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	load(t)
 	var text strings.Builder
 	want := static.Sets{}
@@ -188,7 +175,7 @@ func TestLargeMaps(t *testing.T) {
 
 // TestLook: what a transaction came across is read again, but not for ever.
 func TestLook(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	load(t)
 	for _, c := range []struct{ changes, want int }{{0, 1}, {1, 2}, {3, 4}, {1000, tries}} {
 		n := 0
@@ -206,7 +193,7 @@ func TestLook(t *testing.T) {
 
 // TestReadCounters reads the sets that the daemon begins with.
 func TestReadCounters(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	if _, err := ReadCookies(); !errors.Is(err, ErrNoTable) {
 		t.Errorf("without a table: %v", err)
 	}

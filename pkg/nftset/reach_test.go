@@ -6,6 +6,7 @@ import (
 	"testing"
 
 	"github.com/smtpwall/smtpwall/pkg/static"
+	"github.com/smtpwall/smtpwall/test/namespace"
 )
 
 // mapping is a static mapping without limits.
@@ -75,7 +76,7 @@ func TestUnreachedBound(t *testing.T) {
 // TestReadUnreached reads interfaces, addresses, routes and switches of a real
 // box.
 func TestReadUnreached(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	for _, c := range []string{
 		"ip link set lo up",
 		"ip link add out0 type veth peer name out1", "ip link set out0 up", "ip link set out1 up", "ip address add 192.0.2.1/24 dev out0", "ip address add 2001:db8::1/64 dev out0 nodad",

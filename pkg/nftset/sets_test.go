@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"github.com/smtpwall/smtpwall/pkg/static"
+	"github.com/smtpwall/smtpwall/test/namespace"
 )
 
 // inSet lists a set.
@@ -63,7 +64,7 @@ func generationNow(t *testing.T) uint32 {
 // TestApply changes the sets step by step. Each step is one transaction; that
 // which changes nothing is none. nft prints what is there.
 func TestApply(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	var w Writer
 	if err := w.Apply(static.Sets{}); !errors.Is(err, ErrNoTable) {
 		t.Errorf("without a table: %v", err)
@@ -128,7 +129,7 @@ func TestApply(t *testing.T) {
 
 // TestApplyMissingSet: an old ruleset without the set that is to be filled.
 func TestApplyMissingSet(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	nft(t, "table inet smtpwall { set limited4 { type ipv4_addr; flags interval; }; }")
 	var w Writer
 	if err := w.Apply(sets("10.0.0.1/32", "", "")); err != nil {
@@ -143,7 +144,7 @@ func TestApplyMissingSet(t *testing.T) {
 // TestApplyRefused: what the kernel refuses is told with the set and a remedy, also
 // if much was sent.
 func TestApplyRefused(t *testing.T) {
-	inNamespace(t)
+	namespace.Enter(t)
 	nft(t, "table inet smtpwall { set limited6 { type ipv6_addr; flags interval; size 2; }; set limited4 { type ipv4_addr; flags interval; }; }")
 	var want static.Sets
 	for i := range 2500 {
