@@ -7,22 +7,15 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
-// The netlink messages of conntrack, as linux/netlink.h,
-// linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_conntrack.h have
+// The netlink messages of conntrack, as linux/netfilter/nfnetlink_conntrack.h has
 // them. ti-mo/conntrack reads them too, in 50 to 100 microseconds each, which is
 // longer than the kernel takes to make them under a flood of connections; here it
 // is less than one.
 const (
-	headerLen = 16 // struct nlmsghdr
-	familyLen = 4  // struct nfgenmsg
-	attrLen   = 4  // struct nlattr
-	attrMask  = 0x3fff
-
-	typeError  = 2        // NLMSG_ERROR: the answer to a request
-	typeDone   = 3        // NLMSG_DONE: the end of a dump
 	typeNew    = 1<<8 + 0 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW: an entry that is new, has changed, or is dumped
 	typeGet    = 1<<8 + 1 // IPCTNL_MSG_CT_GET
 	typeDelete = 1<<8 + 2 // IPCTNL_MSG_CT_DELETE
@@ -59,62 +52,59 @@ var errDone = errors.New("done")
 // nothing more is to be read.
 func appendEvents(to []event, datagram []byte) ([]event, error) {
 	for b := datagram; len(b) > 0; {
-		if len(b) < headerLen {
+		m, rest, ok := nlmsg.Next(b)
+		if !ok {
 			return to, errUnreadable
 		}
-		n := int(binary.NativeEndian.Uint32(b))
-		if n < headerLen || n > len(b) {
-			return to, errUnreadable
-		}
-		kind, body := binary.NativeEndian.Uint16(b[4:]), b[headerLen:n]
-		switch kind {
+		switch m.Type {
 		case typeNew, typeDelete:
-			e, tcp, err := parseEntry(body)
+			e, tcp, err := parseEntry(m.Attrs())
 			if err != nil {
 				return to, err
 			}
 			if tcp {
-				to = append(to, event{e, kind == typeDelete})
+				to = append(to, event{e, m.Type == typeDelete})
 			}
-		case typeError, typeDone:
-			return to, result(body)
+		case nlmsg.Error, nlmsg.Done:
+			return to, result(m)
 		default:
-			return to, fmt.Errorf("%w: type %#x", errUnreadable, kind)
+			return to, fmt.Errorf("%w: type %#x", errUnreadable, m.Type)
 		}
-		b = b[min(align(n), len(b)):]
+		b = rest
 	}
 	return to, nil
 }
 
 // result is what the kernel says at the end of a request.
-func result(body []byte) error {
-	if len(body) < 4 {
+func result(m nlmsg.Message) error {
+	n, ok := m.Errno()
+	switch {
+	case !ok:
 		return errUnreadable
-	}
-	if n := int32(binary.NativeEndian.Uint32(body)); n < 0 {
-		return syscall.Errno(-n)
+	case n > 0:
+		return syscall.Errno(n)
 	}
 	return errDone
 }
 
-// parseEntry reads an entry; tcp is false if it is not one of a TCP connection.
+// parseEntry reads the attributes of an entry; tcp is false if it is not one of a
+// TCP connection.
 // State is 0 where the message does not tell it: an event tells what has changed.
-func parseEntry(body []byte) (e static.Entry, tcp bool, err error) {
-	b := body[min(familyLen, len(body)):]
-	proto := attr(b, attrOriginal, attrProto, attrProtoNum)
+func parseEntry(b []byte) (e static.Entry, tcp bool, err error) {
+	proto := nlmsg.Attr(b, attrOriginal, attrProto, attrProtoNum)
 	if len(proto) != 1 {
 		return e, false, errUnreadable
 	}
 	if proto[0] != syscall.IPPROTO_TCP {
 		return e, false, nil
 	}
-	if id := attr(b, attrID); len(id) == 4 {
+	if id := nlmsg.Attr(b, attrID); len(id) == 4 {
 		e.ID = binary.BigEndian.Uint32(id)
 	}
-	if state := attr(b, attrProtoInfo, attrTCP, attrState); len(state) == 1 {
+	if state := nlmsg.Attr(b, attrProtoInfo, attrTCP, attrState); len(state) == 1 {
 		e.State = static.State(state[0])
 	}
-	e.Client, e.Server = source(attr(b, attrOriginal)), source(attr(b, attrReply))
+	e.Client, e.Server = source(nlmsg.Attr(b, attrOriginal)), source(nlmsg.Attr(b, attrReply))
 	if !e.Client.IsValid() || !e.Server.IsValid() {
 		return e, false, errUnreadable
 	}
@@ -123,37 +113,14 @@ func parseEntry(body []byte) (e static.Entry, tcp bool, err error) {
 
 // source is the source of a tuple, invalid if it cannot be read.
 func source(tuple []byte) netip.AddrPort {
-	ip := attr(tuple, attrIP, attrSource4)
+	ip := nlmsg.Attr(tuple, attrIP, attrSource4)
 	if ip == nil {
-		ip = attr(tuple, attrIP, attrSource6)
+		ip = nlmsg.Attr(tuple, attrIP, attrSource6)
 	}
 	addr, _ := netip.AddrFromSlice(ip)
-	port := attr(tuple, attrProto, attrPort)
+	port := nlmsg.Attr(tuple, attrProto, attrPort)
 	if len(port) != 2 {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
 }
-
-// attr returns the value of the attribute that path leads to, one kind for each
-// level of nesting; nil if there is none.
-func attr(b []byte, path ...uint16) []byte {
-	for len(b) >= attrLen {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < attrLen || n > len(b) {
-			return nil
-		}
-		if binary.NativeEndian.Uint16(b[2:])&attrMask == path[0] {
-			if value := b[attrLen:n]; len(path) > 1 {
-				return attr(value, path[1:]...)
-			} else {
-				return value
-			}
-		}
-		b = b[min(align(n), len(b)):]
-	}
-	return nil
-}
-
-// align is n rounded up to where the next message or attribute begins.
-func align(n int) int { return (n + 3) &^ 3 }

@@ -11,6 +11,7 @@ import (
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/net/bpf"
 
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
@@ -32,7 +33,7 @@ func octets(t testing.TB, text string) []byte {
 
 // message is a netlink message on a little-endian machine.
 func message(kind uint16, body []byte) []byte {
-	b := binary.LittleEndian.AppendUint32(nil, uint32(headerLen+len(body)))
+	b := binary.LittleEndian.AppendUint32(nil, uint32(nlmsg.HeaderLen+len(body)))
 	b = binary.LittleEndian.AppendUint16(b, kind)
 	b = append(b, make([]byte, 10)...) // flags, sequence, port
 	return append(b, body...)
@@ -105,9 +106,9 @@ func TestAppendEvents(t *testing.T) {
 			append(message(typeNew, entry(family4, original4, reply4, id, established)), message(typeNew, entry(family6, original6, reply6, id, synSent))...),
 			[]event{event4(static.Established, false), event6(static.SYNSent)}, nil,
 		},
-		{"the end of a dump", append(message(typeNew, entry(family4, original4, reply4, id)), message(typeDone, entry("00000000"))...), []event{event4(0, false)}, errDone},
-		{"a dump that failed", message(typeDone, entry("f4ffffff")), nil, syscall.ENOMEM},
-		{"a refusal", message(typeError, entry("ffffffff")), nil, syscall.EPERM},
+		{"the end of a dump", append(message(typeNew, entry(family4, original4, reply4, id)), message(nlmsg.Done, entry("00000000"))...), []event{event4(0, false)}, errDone},
+		{"a dump that failed", message(nlmsg.Done, entry("f4ffffff")), nil, syscall.ENOMEM},
+		{"a refusal", message(nlmsg.Error, entry("ffffffff")), nil, syscall.EPERM},
 
 		{"a cut header", message(typeNew, nil)[:15], nil, errUnreadable},
 		{"a length beyond the datagram", message(typeNew, entry(family4, original4, reply4))[:60], nil, errUnreadable},
@@ -164,11 +165,11 @@ func TestOnlyTCP(t *testing.T) {
 func FuzzAppendEvents(f *testing.F) {
 	for _, parts := range []string{family4 + original4 + reply4 + id + status + synSent, family6 + original6 + reply6 + id + established, family4 + originalUDP} {
 		f.Add(message(typeNew, octets(f, parts)))
-		f.Add(append(message(typeDelete, octets(f, parts)), message(typeDone, make([]byte, 4))...))
+		f.Add(append(message(typeDelete, octets(f, parts)), message(nlmsg.Done, make([]byte, 4))...))
 	}
 	f.Fuzz(func(t *testing.T, datagram []byte) {
 		events, _ := appendEvents(nil, datagram)
-		if len(events) > len(datagram)/headerLen {
+		if len(events) > len(datagram)/nlmsg.HeaderLen {
 			t.Errorf("%d events in %d octets", len(events), len(datagram))
 		}
 		for _, e := range events {

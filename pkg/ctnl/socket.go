@@ -11,6 +11,7 @@ import (
 	"golang.org/x/net/bpf"
 	"golang.org/x/sys/unix"
 
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
@@ -118,12 +119,12 @@ func (s *socket) subscribe(buffer int, groups []group) error {
 // again.
 func onlyTCP() []bpf.Instruction {
 	const (
-		family = headerLen
-		tuple  = headerLen + familyLen + attrLen // the addresses' attribute
-		num4   = tuple + attrLen + 2*(attrLen+4) + attrLen
-		num6   = tuple + attrLen + 2*(attrLen+16) + attrLen
+		family = nlmsg.HeaderLen
+		tuple  = nlmsg.HeaderLen + nlmsg.FamilyLen + nlmsg.AttrLen // the addresses' attribute
+		num4   = tuple + nlmsg.AttrLen + 2*(nlmsg.AttrLen+4) + nlmsg.AttrLen
+		num6   = tuple + nlmsg.AttrLen + 2*(nlmsg.AttrLen+16) + nlmsg.AttrLen
 	)
-	head := binary.NativeEndian.AppendUint16(nil, attrLen+1)
+	head := binary.NativeEndian.AppendUint16(nil, nlmsg.AttrLen+1)
 	head = binary.NativeEndian.AppendUint16(head, attrProtoNum)
 	return []bpf.Instruction{
 		bpf.LoadAbsolute{Off: family, Size: 1},
@@ -133,7 +134,7 @@ func onlyTCP() []bpf.Instruction {
 		bpf.LoadConstant{Dst: bpf.RegX, Val: num6},
 		bpf.LoadIndirect{Off: 0, Size: 4},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: binary.BigEndian.Uint32(head), SkipTrue: 2},
-		bpf.LoadIndirect{Off: attrLen, Size: 1},
+		bpf.LoadIndirect{Off: nlmsg.AttrLen, Size: 1},
 		bpf.JumpIf{Cond: bpf.JumpNotEqual, Val: unix.IPPROTO_TCP, SkipTrue: 1},
 		bpf.RetConstant{Val: datagramLen},
 		bpf.RetConstant{Val: 0},
@@ -150,7 +151,7 @@ func dump() ([]static.Entry, error) {
 	defer s.conn.Close()
 	request := netlink.Message{
 		Header: netlink.Header{Type: typeGet, Flags: netlink.Request | netlink.Dump},
-		Data:   make([]byte, familyLen), // of any family
+		Data:   make([]byte, nlmsg.FamilyLen), // of any family
 	}
 	if _, err := s.conn.Send(request); err != nil {
 		return nil, fmt.Errorf("list conntrack's entries: %w", remedy(err))

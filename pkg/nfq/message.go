@@ -4,18 +4,14 @@ import (
 	"encoding/binary"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 )
 
-// The netlink messages of nfnetlink_queue, as linux/netlink.h,
-// linux/netfilter/nfnetlink.h and linux/netfilter/nfnetlink_queue.h have them.
+// The netlink messages of nfnetlink_queue, as
+// linux/netfilter/nfnetlink_queue.h has them.
 // go-nfqueue reads and writes them too, with dozens of allocations a packet,
 // which cost more than the inspection itself.
 const (
-	headerLen   = 16 // struct nlmsghdr
-	familyLen   = 4  // struct nfgenmsg
-	attrLen     = 4  // struct nlattr
-	attrMask    = 0x3fff
-	typeError   = 2        // NLMSG_ERROR: the answer to a request
 	typePacket  = 3<<8 + 0 // NFNL_SUBSYS_QUEUE, NFQNL_MSG_PACKET
 	typeVerdict = 3<<8 + 1 // NFQNL_MSG_VERDICT
 	flagRequest = 1
@@ -36,34 +32,6 @@ const (
 	verdictDrop   = 0 // NF_DROP
 	verdictAccept = 1 // NF_ACCEPT
 )
-
-// message is one netlink message.
-type message struct {
-	kind uint16
-	body []byte // behind struct nlmsghdr
-}
-
-// nextMessage takes the first message off b, a datagram. ok is false when there
-// is no whole one.
-func nextMessage(b []byte) (m message, rest []byte, ok bool) {
-	if len(b) < headerLen {
-		return message{}, nil, false
-	}
-	n := int(binary.NativeEndian.Uint32(b))
-	if n < headerLen || n > len(b) {
-		return message{}, nil, false
-	}
-	m = message{binary.NativeEndian.Uint16(b[4:]), b[headerLen:n]}
-	return m, b[min(align(n), len(b)):], true
-}
-
-// refusal is the error number in an answer of the kernel, 0 for none.
-func (m message) refusal() int {
-	if len(m.body) < 4 {
-		return 0
-	}
-	return -int(int32(binary.NativeEndian.Uint32(m.body)))
-}
 
 // packet is what the kernel tells of a packet. payload aliases the message.
 type packet struct {
@@ -99,15 +67,13 @@ func (p *packet) truncated() bool { return int(p.capLen) > len(p.payload) }
 
 // parsePacket reads the attributes of a packet message. What it cannot read it
 // leaves zero: the caller decides on a packet without id or payload.
-func parsePacket(body []byte) (p packet) {
-	b := body[min(familyLen, len(body)):]
-	for len(b) >= attrLen {
-		n := int(binary.NativeEndian.Uint16(b))
-		if n < attrLen || n > len(b) {
+func parsePacket(b []byte) (p packet) {
+	for {
+		kind, value, rest, ok := nlmsg.NextAttr(b)
+		if !ok {
 			return p
 		}
-		value := b[attrLen:n]
-		switch binary.NativeEndian.Uint16(b[2:]) & attrMask {
+		switch kind {
 		case attrPacketHeader:
 			p.hasID = len(value) >= 4
 			p.id = word(value)
@@ -124,9 +90,8 @@ func parsePacket(body []byte) (p packet) {
 		case attrPayload:
 			p.payload = value
 		}
-		b = b[min(align(n), len(b)):]
+		b = rest
 	}
-	return p
 }
 
 // word is a number in network order, 0 if it is cut.
@@ -136,9 +101,6 @@ func word(b []byte) uint32 {
 	}
 	return binary.BigEndian.Uint32(b)
 }
-
-// align is n rounded up to where the next message or attribute begins.
-func align(n int) int { return (n + 3) &^ 3 }
 
 // verdict is what is to become of a packet.
 type verdict struct {
@@ -177,6 +139,6 @@ func appendVerdict(b []byte, queue uint16, v verdict) []byte {
 
 // appendAttr writes the head of an attribute of n bytes.
 func appendAttr(b []byte, kind uint16, n int) []byte {
-	b = binary.NativeEndian.AppendUint16(b, uint16(attrLen+n))
+	b = binary.NativeEndian.AppendUint16(b, uint16(nlmsg.AttrLen+n))
 	return binary.NativeEndian.AppendUint16(b, kind)
 }

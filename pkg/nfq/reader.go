@@ -9,6 +9,7 @@ import (
 	"github.com/mdlayher/netlink"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 )
 
 // reader is the Queue as its reading goroutine sees it. That goroutine is
@@ -95,18 +96,18 @@ func (r reader) loop() {
 func (r reader) datagram(b []byte) {
 	r.failures = 0
 	for len(b) > 0 {
-		m, rest, ok := nextMessage(b)
+		m, rest, ok := nlmsg.Next(b)
 		if !ok {
 			r.gap.suspect = true // it may have been a packet
 			return
 		}
-		switch m.kind {
+		switch m.Type {
 		case typePacket:
-			p := parsePacket(m.body)
+			p := parsePacket(m.Attrs())
 			p.payload = append([]byte(nil), p.payload...) // the engine owns it
 			r.packet(&p)
-		case typeError:
-			if e := m.refusal(); e != 0 {
+		case nlmsg.Error:
+			if e, _ := m.Errno(); e != 0 {
 				r.count.refuse(syscall.Errno(e))
 			}
 		}

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/pkg/engine"
+	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 )
 
 // kernel is an nfnetlink_queue in memory: the other end of a Queue's socket.
@@ -56,15 +57,17 @@ func (k kernel) verdicts(t *testing.T) (list []string) {
 // showVerdict writes a verdict message as "ID VERDICT [mark] [payload]".
 func showVerdict(t *testing.T, b []byte) string {
 	t.Helper()
-	m, rest, ok := nextMessage(b)
-	if !ok || len(rest) > 0 || m.kind != typeVerdict || binary.BigEndian.Uint16(m.body[2:]) != 5 {
+	m, rest, ok := nlmsg.Next(b)
+	if !ok || len(rest) > 0 || m.Type != typeVerdict || binary.BigEndian.Uint16(m.Body[2:]) != 5 {
 		t.Fatalf("no verdict for queue 5: %x", b)
 	}
 	s := ""
-	for b := m.body[familyLen:]; len(b) > 0; {
-		n := int(binary.NativeEndian.Uint16(b))
-		value := b[attrLen:n]
-		switch binary.NativeEndian.Uint16(b[2:]) {
+	for b := m.Attrs(); len(b) > 0; {
+		kind, value, rest, ok := nlmsg.NextAttr(b)
+		if !ok {
+			t.Fatalf("no attribute: %x", b)
+		}
+		switch kind {
 		case attrVerdictHeader:
 			s += fmt.Sprint(word(value[4:]), " ", []string{"drop", "accept"}[word(value)])
 		case attrMark:
@@ -72,7 +75,7 @@ func showVerdict(t *testing.T, b []byte) string {
 		case attrPayload:
 			s += " " + string(value)
 		}
-		b = b[align(n):]
+		b = rest
 	}
 	return s
 }
@@ -83,7 +86,7 @@ func datagram(attrs ...[]byte) []byte {
 }
 
 func netlinkMessage(kind uint16, body []byte) []byte {
-	b := binary.NativeEndian.AppendUint32(nil, uint32(headerLen+len(body)))
+	b := binary.NativeEndian.AppendUint32(nil, uint32(nlmsg.HeaderLen+len(body)))
 	b = binary.NativeEndian.AppendUint16(b, kind)
 	return append(append(b, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0), body...)
 }
@@ -113,7 +116,7 @@ type step func(reader)
 func gives(b []byte) step  { return func(r reader) { r.datagram(b) } }
 func fails(err error) step { return func(r reader) { r.failure(err) } }
 func refusal(e syscall.Errno) step {
-	return gives(netlinkMessage(typeError, binary.NativeEndian.AppendUint32(nil, uint32(-int32(e)))))
+	return gives(netlinkMessage(nlmsg.Error, binary.NativeEndian.AppendUint32(nil, uint32(-int32(e)))))
 }
 
 // garbage is a packet message without an id that can be read.
@@ -362,18 +365,18 @@ func TestVerdictDoesNotAllocate(t *testing.T) {
 func FuzzDatagram(f *testing.F) {
 	f.Add(datagram(id(1), mark(7), payload("abc"), capLen(3)))
 	f.Add(datagram(id(1), attribute(attrInfo, []byte{0, 0, 0, 3}), payload("abc")))
-	f.Add(netlinkMessage(typeError, []byte{1, 2, 3, 4}))
+	f.Add(netlinkMessage(nlmsg.Error, []byte{1, 2, 3, 4}))
 	f.Add(datagram(attribute(attrPayload, nil))[:20])
 	f.Fuzz(func(t *testing.T, b []byte) {
 		for len(b) > 0 {
-			m, rest, ok := nextMessage(b)
+			m, rest, ok := nlmsg.Next(b)
 			if !ok {
 				return
 			}
 			if len(rest) >= len(b) {
 				t.Fatal("no progress")
 			}
-			if p := parsePacket(m.body); len(p.payload) > len(m.body) {
+			if p := parsePacket(m.Attrs()); len(p.payload) > len(m.Body) {
 				t.Fatal("payload is longer than its message")
 			}
 			b = rest

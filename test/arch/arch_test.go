@@ -21,7 +21,7 @@ const (
 
 // levels are the packages of pkg/. A package imports only lower levels.
 var levels = map[string]int{
-	"wire": 0, "smtp": 0, "static": 0,
+	"wire": 0, "smtp": 0, "static": 0, "nlmsg": 0,
 	"flow": 1, "policy": 1, "stream": 1,
 	"engine": 2, "asa": 2,
 	"audit": 3,
