@@ -13,20 +13,12 @@ import (
 
 // documentExample is the configuration of Cisco's document 117801 as it is
 // printed there: `host` is missing, and so is all indentation.
-const documentExample = `access-list ironport_esa_internal extended permit ip any 192.168.1.1
-access-list ironport_esa_internal extended permit ip 192.168.1.1 any
-class-map ironport_esa
-match address ironport_esa_internal
-policy-map global_policy
-class ironport_esa
-no inspect esmtp
-static (inside,outside) 1.1.1.1 192.168.1.1 netmask 255.255.255.255 tcp 50 100
-`
+const documentExample = "../../pkg/asa/testdata/document.cfg"
 
 // TestImportDocument imports the example: what is printed, and files that nft
 // loads in the place of the shipped ones.
 func TestImportDocument(t *testing.T) {
-	in := file(t, "asa.cfg", []byte(documentExample))
+	const in = documentExample
 	dir := filepath.Join(t.TempDir(), "new")
 	stdout, stderr, err := call(newImportCommand(), "", "asa", in, "--out", dir)
 	if err != nil || stderr != "" {
@@ -44,7 +36,7 @@ asa.cfg:5: policy-map global_policy: no service-policy in the file applies it: t
 asa.cfg:5: policy-map global_policy: no class in it has inspect esmtp: policy.conf inspects all mail, by the default map
 asa.cfg:8: static (inside,outside) 1.1.1.1 192.168.1.1 netmask 255.255.255.255 tcp 50 100: 100 half-open connections can never be reached before 50 connections, as half-open ones count too: SYN cookies begin at 50; write an embryonic limit below 50
 `
-	if diff := cmp.Diff(strings.ReplaceAll(want, "asa.cfg", in), stdout); diff != "" {
+	if diff := cmp.Diff(strings.ReplaceAll(want, "asa.cfg:", in+":"), stdout); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)
 	}
 	if _, _, err := call(newCheckCommand(), "", "--policy", filepath.Join(dir, "policy.conf")); err != nil {
@@ -122,7 +114,7 @@ func loads(t *testing.T, dir string, elements map[string]string) {
 // TestImportWrites: all files or none, and nothing of the operator's is
 // overwritten unasked.
 func TestImportWrites(t *testing.T) {
-	in := file(t, "asa.cfg", []byte(documentExample))
+	const in = documentExample
 	names := func(dir string) (names []string) {
 		entries, err := os.ReadDir(dir)
 		if err != nil {
