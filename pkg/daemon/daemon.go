@@ -213,17 +213,18 @@ func (d *Daemon) kill() {
 }
 
 // cut ends half-open connections of hosts in intercept until the tasks have
-// ended: conntrack forgets them, and so do the shards.
+// ended: the shards forget them, and so does conntrack. The shards come first:
+// conntrack tells of what is deleted, and the record would give that as the cause.
 func (d *Daemon) cut() {
 	for t := range d.cuts {
-		if err := d.opt.Conntrack.Delete(t); err != nil {
-			d.log.Warn(err)
-		}
 		for _, s := range d.shards {
 			select {
 			case s.gone <- ending{by: intercepted, conn: t}:
 			case <-s.stopped:
 			}
+		}
+		if err := d.opt.Conntrack.Delete(t); err != nil {
+			d.log.Warn(err)
 		}
 	}
 }

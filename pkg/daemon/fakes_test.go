@@ -92,6 +92,7 @@ type fakeEngine struct {
 	times  []time.Duration
 	forgot []flow.Tuple
 	cut    []flow.Tuple
+	ends   []string // "forget" and "cut", in their order
 
 	reconciled []bool // of each Reconcile: the zero Tuple was known
 	bad        string // "tick", "forget" or "counters": where it panics
@@ -141,6 +142,7 @@ func (e *fakeEngine) Forget(now time.Duration, k flow.Tuple) []engine.Decision {
 		panic(errFault)
 	}
 	e.forgot = append(e.forgot, k)
+	e.ends = append(e.ends, "forget")
 	out := e.held
 	e.held = nil
 	return out
@@ -148,6 +150,7 @@ func (e *fakeEngine) Forget(now time.Duration, k flow.Tuple) []engine.Decision {
 
 func (e *fakeEngine) Cut(_ time.Duration, k flow.Tuple) []engine.Decision {
 	e.cut = append(e.cut, k)
+	e.ends = append(e.ends, "cut")
 	return nil
 }
 
@@ -182,9 +185,14 @@ type fakeConntrack struct {
 	gone    chan flow.Tuple
 	lost    chan map[flow.Key]struct{}
 	deleted chan flow.Tuple
+	tells   bool // of what is deleted, at once, as the kernel does
 }
 
 func (c *fakeConntrack) Delete(t flow.Tuple) error {
+	if c.tells {
+		c.gone <- t
+		<-time.After(time.Millisecond) // until the shards know
+	}
 	c.deleted <- t
 	return errors.New("delete conntrack entry: out of luck")
 }

@@ -343,6 +343,26 @@ func TestLimitIntercepts(t *testing.T) {
 	})
 }
 
+// TestLimitCutsBeforeConntrackTells has the shards know that intercept ended a
+// half-open connection before conntrack tells them that it is gone: its record is
+// to name the cause.
+func TestLimitCutsBeforeConntrackTells(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLimitRig(host(3, 1))
+		r.conntrack.tells = true
+		r.start()
+		r.syn(t, conn(0), 3)
+		r.conntrackSays(func(w ctnl.Watcher) {
+			w.Changed(static.Entry{Conn: conn(0), ID: 1, State: static.SYNRecv})
+		})
+		pass(6 * time.Second)
+		if got, want := strings.Join(r.engines[0][0].ends, " "), "cut forget"; got != want {
+			t.Errorf("the shard was told %q, want %q", got, want)
+		}
+		r.finish(t)
+	})
+}
+
 // TestLimitResumes finds a host in intercept that was when the daemon ended.
 func TestLimitResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

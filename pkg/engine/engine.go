@@ -114,10 +114,12 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 	return e.out
 }
 
-// Cut ends a half-open connection on behalf of TCP intercept; any other goes on.
+// Cut ends a half-open connection on behalf of TCP intercept. A client's bare ACK
+// is not seen here: one that no payload has passed yet counts as half-open, as
+// conntrack says it is. Any other goes on.
 func (e *Engine) Cut(now time.Duration, k flow.Tuple) []Decision {
 	e.begin(now)
-	if en := e.table.Lookup(k.Key()); en != nil && en.Timer() == flow.Embryonic {
+	if en := e.table.Lookup(k.Key()); en != nil && (en.Timer() == flow.Embryonic || en.Timer() == flow.Greeting) {
 		e.teardown(en, TeardownIntercept, smtp.Client)
 		e.remove(en)
 	}

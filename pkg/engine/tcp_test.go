@@ -273,21 +273,27 @@ func TestForget(t *testing.T) {
 	}
 }
 
-// TCP intercept ends half-open connections only.
+// TCP intercept ends half-open connections only: those without a SYN-ACK, and those
+// whose server has answered and whose client has not been heard of again.
 func TestCut(t *testing.T) {
-	w := newWire(t, Options{})
-	k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
-	w.raw(client, segment{flags: layers.TCP{SYN: true}})
-	w.take(w.e.Cut(w.now, k), 0)
-	if n := w.e.Counters().Flows; n != 0 {
-		t.Errorf("%d flows left", n)
+	for _, answered := range []bool{false, true} {
+		w := newWire(t, Options{})
+		k := flow.Tuple{Client: w.addr[0], Server: w.addr[1]}
+		w.raw(client, segment{flags: layers.TCP{SYN: true}, seq: w.isn[0]})
+		if answered {
+			w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
+		}
+		w.take(w.e.Cut(w.now, k), 0)
+		if n := w.e.Counters().Flows; n != 0 {
+			t.Errorf("answered %v: %d flows left", answered, n)
+		}
+		if diff := cmp.Diff([]string{"built", "teardown 8"}, w.log()); diff != "" {
+			t.Errorf("answered %v: %s", answered, diff)
+		}
 	}
-	if diff := cmp.Diff([]string{"built", "teardown 8"}, w.log()); diff != "" {
-		t.Error(diff)
-	}
-	w = connect(t, Options{})
+	w := connect(t, Options{})
 	w.talk("S: 220 x\nC: NOOP")
-	w.take(w.e.Cut(w.now, k), 0)
+	w.take(w.e.Cut(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
 	if n := w.e.Counters().Flows; n != 1 {
 		t.Error("an established connection was cut")
 	}

@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"net/smtp"
 	"os"
+	"slices"
 	"strconv"
 	"strings"
 	"sync"
@@ -253,6 +254,7 @@ func TestLimitFlood(t *testing.T) {
 			if len(w.of(t, 201010)) != 1 || len(w.of(t, 201003)) != 1 {
 				t.Errorf("records %v", lines(w.allRecords(t)))
 			}
+			w.interceptEnds(t)
 			if *floodFor >= time.Minute {
 				w.leaves(t, globalIP4)
 			}
@@ -277,6 +279,20 @@ func (w *wall) idles(t *testing.T) {
 		(int64(half[1].rss)-int64(half[0].rss))>>10, (int64(half[2].rss)-int64(half[1].rss))>>10)
 	if second > most || half[2].rss > half[1].rss+grows {
 		t.Errorf("the second half took %.1f %% of a core and %d octets more memory", second, int64(half[2].rss)-int64(half[1].rss))
+	}
+}
+
+// interceptEnds checks that the half-open connections that were there when the
+// host entered intercept have ended, and that their records name the cause.
+func (w *wall) interceptEnds(t *testing.T) {
+	t.Helper()
+	eventually(t, "intercept ends half-open connections", func() bool {
+		return slices.ContainsFunc(w.of(t, 302014), func(r record) bool { return r.Bytes == 0 })
+	})
+	for _, r := range w.of(t, 302014) {
+		if r.Bytes == 0 && r.Reason != "Flow terminated by TCP Intercept" {
+			t.Errorf("a half-open connection ended with %v", r)
+		}
 	}
 }
 
