@@ -91,9 +91,8 @@ func (r *ruleset) static() (*Static, error) {
 func compile(content map[string][]entry) *Static {
 	s := &Static{}
 	for _, m := range staticMaps {
-		for _, e := range content[m.name] {
-			s.add(m.name, e)
-		}
+		s.addAll(m.name, content[m.name])
+		s.misplaced(m, content[m.reverse])
 		s.compare(m, content[m.name], content[m.reverse])
 	}
 	slices.SortFunc(s.Mappings, func(a, b static.Mapping) int {
@@ -104,6 +103,31 @@ func compile(content map[string][]entry) *Static {
 
 // correct is the remedy of most faults.
 const correct = "correct it in static.nft and load that with `nft -f /etc/smtpwall/static.nft`"
+
+// addAll takes the elements of map name. In a file one may stand twice: nft adds
+// the second to the first without a word, and what its comment says is lost.
+func (s *Static) addAll(name string, all []entry) {
+	first := map[interval]entry{}
+	for _, e := range all {
+		if f, twice := first[e.key]; !twice {
+			first[e.key] = e
+			s.add(name, e)
+		} else if f.comment != e.comment {
+			s.Faults = append(s.Faults, Fault{e.line, name, e.String(),
+				fmt.Sprintf("it stands in the map already, in line %d, and nft keeps that one with its comment: delete one of the two", f.line)})
+		}
+	}
+}
+
+// misplaced looks for limits in a map that leads back, where nothing reads them.
+func (s *Static) misplaced(m staticMap, reverse []entry) {
+	for _, e := range reverse {
+		if l, err := static.ParseComment(e.comment); err == nil && l != (static.Limits{}) {
+			s.Faults = append(s.Faults, Fault{e.line, m.reverse, e.String(),
+				fmt.Sprintf("limits hold for nobody here: write the comment into the element { %s } of map %s", entry{key: e.value, value: e.key}, m.name)})
+		}
+	}
+}
 
 // add takes one element of map name. Limits that cannot be read are none: the
 // mapping itself is in force.

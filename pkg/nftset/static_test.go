@@ -44,6 +44,12 @@ func TestParseStatic(t *testing.T) {
 		{"a comment that is no limit leaves the others working", "\n" + add + "static4 {\n\t1.1.1.2 comment \"our relay\" : 1.1.1.2,\n\t1.1.1.1 comment \"tcp 7 3\" : 1.1.1.1,\n}",
 			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 7 3", "1.1.1.2/32 > 1.1.1.2/32 tcp 0 0",
 				`fault line 3: element { 1.1.1.2 comment "our relay" : 1.1.1.2 } of map static4: comment: want "tcp MAX EMBRYONIC", two numbers; 0 is no limit; nothing is limited: correct it in static.nft and load that with ` + "`nft -f /etc/smtpwall/static.nft`"}},
+		{"an element twice: nft keeps the first", add + "static4 { 1.1.1.1 comment \"tcp 100 50\" : 1.1.1.1, 1.1.1.2 : 1.1.1.2, 1.1.1.2 : 1.1.1.2 }\n" + add + "static4 { 1.1.1.1 comment \"tcp 5 1\" : 1.1.1.1 }",
+			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 100 50", "1.1.1.2/32 > 1.1.1.2/32 tcp 0 0",
+				`fault line 2: element { 1.1.1.1 comment "tcp 5 1" : 1.1.1.1 } of map static4: it stands in the map already, in line 1, and nft keeps that one with its comment: delete one of the two`}},
+		{"limits in the map that leads back", add + "static4 { 1.1.1.1 : 192.168.1.1, 1.1.1.2 : 192.168.1.2 }\n" + add + "rstatic4 { 192.168.1.1 comment \"tcp 50 10\" : 1.1.1.1, 192.168.1.2 comment \"relay\" : 1.1.1.2 }",
+			[]string{"1.1.1.1/32 > 192.168.1.1/32 tcp 0 0", "1.1.1.2/32 > 192.168.1.2/32 tcp 0 0",
+				`fault line 2: element { 192.168.1.1 comment "tcp 50 10" : 1.1.1.1 } of map rstatic4: limits hold for nobody here: write the comment into the element { 1.1.1.1 : 192.168.1.1 } of map static4`}},
 		{"networks", add + "static4net { 198.51.100.0/24 comment \"tcp 500 0\" : 192.168.2.0/24 }\n" + add + "rstatic4net { 192.168.2.0/24 : 198.51.100.0/24 }\n" +
 			add + "static6net { fd09:4::/64 : fd09:2::/64 }\n" + add + "rstatic6net { fd09:2::/64 : fd09:4::/64 }",
 			[]string{"198.51.100.0/24 > 192.168.2.0/24 tcp 500 0", "fd09:4::/64 > fd09:2::/64 tcp 0 0"}},
