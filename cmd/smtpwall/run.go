@@ -22,6 +22,7 @@ import (
 	"github.com/smtpwall/smtpwall/pkg/nfq"
 	"github.com/smtpwall/smtpwall/pkg/nftset"
 	"github.com/smtpwall/smtpwall/pkg/policy"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // runOptions are the flags of `run`.
@@ -170,7 +171,7 @@ func (o *runOptions) run(ctx context.Context, stderr io.Writer) (err error) {
 		Tasks: []daemon.Task{
 			daemon.Signals(log),
 			trail.reopener(),
-			watchRuleset(log, ourQueues(cfg, limit)),
+			watchRuleset(log, ourQueues(cfg, limit), askedLimits(cfg)),
 			daemon.NewTask("control", func(ctx context.Context, ready func()) error {
 				ready()
 				return server.Serve(ctx, socket)
@@ -215,9 +216,9 @@ const watchEvery = 10 * time.Second
 
 // watchRuleset is the task that logs what on this machine keeps mail from being
 // inspected as it should: at start, and when it changes.
-func watchRuleset(log *logrus.Logger, queues []uint16) daemon.Task {
+func watchRuleset(log *logrus.Logger, queues []uint16, asked static.Limits) daemon.Task {
 	return daemon.NewTask("watch the ruleset", func(ctx context.Context, ready func()) error {
-		told := tellChanges(log, nil, look(queues))
+		told := tellChanges(log, nil, look(queues, asked), false)
 		ready()
 		tick := time.NewTicker(watchEvery)
 		defer tick.Stop()
@@ -226,28 +227,37 @@ func watchRuleset(log *logrus.Logger, queues []uint16) daemon.Task {
 			case <-ctx.Done():
 				return nil
 			case <-tick.C:
-				told = tellChanges(log, told, look(queues))
+				told = tellChanges(log, told, look(queues, asked), true)
 			}
 		}
 	})
 }
 
-// look returns what is wrong now. The queues are ours, bound or about to be.
-func look(queues []uint16) []nftset.Warning {
+// askedLimits are what `set connection` asks for, of hosts or of clients: the lower.
+func askedLimits(cfg *policy.Config) static.Limits {
+	host, client := cfg.ConnectionLimits()
+	return host.Lower(client)
+}
+
+// look returns what is wrong now. The queues are ours, bound or about to be; asked
+// are the limits of the policy.
+func look(queues []uint16, asked static.Limits) []nftset.Warning {
 	state, err := nftset.Read()
 	if err != nil {
 		return []nftset.Warning{{Text: fmt.Sprintf("the ruleset cannot be checked: %v", err)}}
 	}
+	state.Policy = asked
 	return nftset.Check(state, queues)
 }
 
 // tellChanges logs the warnings that were not told before, and those that are
-// over. It returns now.
-func tellChanges(log *logrus.Logger, told, now []nftset.Warning) []nftset.Warning {
+// over. It returns now. A table that was there when the daemon had started and is
+// gone is an error: mail passes uninspected, and nobody has meant it to.
+func tellChanges(log *logrus.Logger, told, now []nftset.Warning, started bool) []nftset.Warning {
 	for _, w := range now {
 		switch {
 		case slices.Contains(told, w):
-		case w.Kind.Broken():
+		case w.Kind.Broken(), started && w.Kind == nftset.NoTable:
 			log.Error(w.Text)
 		default:
 			log.Warn(w.Text)

@@ -191,17 +191,20 @@ func TestTellChanges(t *testing.T) {
 	gone := nftset.Warning{Kind: nftset.NoTable, Text: "table is missing"}
 	broken := nftset.Warning{Kind: nftset.UnboundQueue, Text: "queue 4 is bound by nobody"}
 	var told []nftset.Warning
+	started := false
 	for _, c := range []struct {
 		now  []nftset.Warning
 		want []string
 	}{
-		{[]nftset.Warning{gone}, []string{"warning", gone.Text}},
+		{[]nftset.Warning{gone}, []string{"level=warning", gone.Text}},
 		{[]nftset.Warning{gone, broken}, []string{"error", broken.Text}},
 		{[]nftset.Warning{broken}, []string{"info", "no longer so: " + gone.Text}},
 		{[]nftset.Warning{broken}, nil},
+		{[]nftset.Warning{broken, gone}, []string{"level=error", gone.Text}}, // it was there
 	} {
 		out.Reset()
-		told = tellChanges(log, told, c.now)
+		told = tellChanges(log, told, c.now, started)
+		started = true
 		for _, want := range c.want {
 			if !strings.Contains(out.String(), want) {
 				t.Errorf("said %q, want %q", out.String(), want)

@@ -52,6 +52,7 @@ type State struct {
 	NoRPFilter []string          // interfaces without reverse path filter
 	Static     *Static           // nil without the table
 	Unreached  []string          // why packets to global addresses of static mappings do not come
+	Policy     static.Limits     // of `set connection` in the policy: of hosts or of clients, the lower; the caller's to fill in
 }
 
 // Chain is what matters of a chain.
@@ -214,8 +215,11 @@ func checkStatic(s *State) []Warning {
 				texts = append(texts, f.String())
 			}
 		}
-		if i := slices.IndexFunc(s.Static.Mappings, func(m static.Mapping) bool { return m.Embryonic > 0 }); i >= 0 && !s.Static.Synproxy {
+		if !s.Static.Synproxy && slices.ContainsFunc(s.Static.Mappings, func(m static.Mapping) bool { return m.Lower(s.Policy).Embryonic > 0 }) {
 			texts = append(texts, "no rule of chain intercept answers SYNs with cookies: SYNs over the embryonic limit of a host will be dropped, also those of good clients; load the kernel module nft_synproxy and the shipped intercept.nft")
+		}
+		if s.Policy != (static.Limits{}) && len(s.Static.Mappings) == 0 {
+			texts = append(texts, "`set connection` of the policy limits nobody: it holds for the hosts of static.nft, and the maps are empty; add them there, a host without another address as { ADDRESS : ADDRESS } in static4 or static6")
 		}
 	}
 	texts = append(texts, s.Unreached...)

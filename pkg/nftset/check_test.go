@@ -70,6 +70,13 @@ func TestCheck(t *testing.T) {
 			s.Static.Reverse, s.Static.MaxFirst, s.Unreached = []Fault{{Set: "c"}}, []Fault{{Set: "b"}}, []string{"d"}
 			s.Static.Faults = []Fault{{Set: "a"}}
 		}, all, []string{"static-maps: element {  } of map a", "static-maps: element {  } of map b", "static-maps: element {  } of map c", "static-maps: d"}},
+		{"embryonic limit of the policy without synproxy", func(s *State) {
+			s.Static.Synproxy, s.Static.Mappings, s.Policy = false, []static.Mapping{{}}, static.Limits{Embryonic: 5}
+		}, all, []string{"static-maps: no rule of chain intercept answers SYNs with cookies"}},
+		{"a limit of the policy, and no host", func(s *State) { s.Policy = static.Limits{Max: 5} }, all, []string{"static-maps: `set connection` of the policy limits nobody"}},
+		{"a limit of the policy, and a host", func(s *State) {
+			s.Static.Mappings, s.Policy = []static.Mapping{{}}, static.Limits{Max: 5}
+		}, all, nil},
 		{"embryonic limit without synproxy", func(s *State) {
 			s.Static.Synproxy, s.Static.Mappings = false, []static.Mapping{{}, {Limits: static.Limits{Embryonic: 1}}}
 		}, all, []string{"static-maps: no rule of chain intercept answers SYNs with cookies"}},
