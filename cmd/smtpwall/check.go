@@ -178,6 +178,8 @@ func checkNft(cmd *cobra.Command, dir string) error {
 		return fmt.Errorf("check nft files: %w; run this as root or with CAP_NET_ADMIN", err)
 	case bytes.Contains(output, []byte("No such file or directory")) && bytes.Contains(output, []byte("queue ")):
 		return fmt.Errorf("check nft files: %w; a queue statement takes a kernel with the module nft_queue", err)
+	case bytes.Contains(output, []byte("No such file or directory")) && bytes.Contains(output, []byte("synproxy ")):
+		return fmt.Errorf("check nft files: %w; a synproxy statement takes a kernel with the module nft_synproxy: without it empty intercept.nft", err)
 	case err != nil:
 		return fmt.Errorf("check nft files: nft refuses %s: %w", file, err)
 	}

@@ -115,6 +115,14 @@ func TestCheckNft(t *testing.T) {
 	if err != nil || !strings.HasSuffix(stdout, "nft "+good+": OK\n") {
 		t.Errorf("nft --check needs CAP_NET_ADMIN and the package nftables: %v\n%s", err, stderr)
 	}
+	// What nft says of a statement whose module is missing, and of a chain that is.
+	for statement, module := range map[string]string{"queue num 4": "nft_queue", "synproxy mss 1460 wscale 7": "nft_synproxy"} {
+		missing := file(t, "smtpwall.nft", []byte("add rule inet smtpwall_check nowhere "+statement+"\n"))
+		_, _, err = call(newCheckCommand(), "", "--policy", conf, "--nft", strings.TrimSuffix(missing, "/smtpwall.nft"))
+		if err == nil || !strings.Contains(err.Error(), "a kernel with the module "+module) {
+			t.Errorf("%s: %v", statement, err)
+		}
+	}
 	if _, _, err = call(newCheckCommand(), "", "--policy", conf, "--nft", t.TempDir()); err == nil || !strings.Contains(err.Error(), "smtpwall.nft: no such file") {
 		t.Errorf("no main file: %v", err)
 	}

@@ -43,7 +43,9 @@ as FILE:LINE: TEXT: REASON. Lines about other things than mail and static
 mappings are counted by their first word.`,
 		Example: `  smtpwall import asa running-config.txt --out new
   smtpwall check --policy new/policy.conf`,
-		Args: cobra.ExactArgs(1),
+		Args: func(cmd *cobra.Command, args []string) error {
+			return errors.Join(cobra.ExactArgs(1)(cmd, args), cmd.ValidateRequiredFlags())
+		},
 		RunE: func(cmd *cobra.Command, args []string) error {
 			return importASA(cmd.OutOrStdout(), args[0], dir, force)
 		},

@@ -35,6 +35,8 @@ func TestExitCodes(t *testing.T) {
 		{"run extra", exitUsage, "Run `smtpwall run --help` for usage."},
 		{"run --undecided maybe", exitUsage, "want one of open, closed"},
 		{"run --midstream pass", exitUsage, "want one of bypass, reset, drop"},
+		{"import asa asa.cfg", exitUsage, `required flag(s) "out" not set`},
+		{"import asa --out new", exitUsage, "accepts 1 arg(s), received 0"},
 		{"run --audit-format xml", exitUsage, "want one of asa, json"},
 		{"show nonsense", exitUsage, "Run `smtpwall show --help` for usage."},
 		{"show service-policy --control /nonexistent/socket", exitFailed, "it is not running: start it with `smtpwall run`"},

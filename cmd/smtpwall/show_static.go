@@ -40,7 +40,7 @@ type staticLine struct {
 }
 
 // errNoStatic is the answer of a daemon that counts nothing.
-var errNoStatic = errors.New("this daemon counts no static mappings")
+var errNoStatic = errors.New("this daemon counts no static mappings: what it logged at its start says why")
 
 // staticTable reports the static mappings.
 func (s sources) staticTable(ctx context.Context) (staticTable, error) {
@@ -101,7 +101,7 @@ on every port, of exempt hosts' too.
 
   Global       the address that clients connect to
   Local        the host's own address; both are the same where it has no other.
-               A network stands for its hosts that were not heard of yet
+               A network is listed until one of its hosts is heard of
   Current      connections, half-open ones included, and how many there may be
   Half-open    connections whose handshake is not complete, and the limit at which
                the host enters intercept
@@ -111,8 +111,9 @@ on every port, of exempt hosts' too.
   State        full: the next connection is refused; intercept: the kernel answers
                SYNs with cookies, because too many connections were half-open
 
-Peak, Denied and Intercepted are since the daemon started. The limits are those
-in force: the lower of the map's comment and of "set connection" in the policy.`,
+Peak, Denied and Intercepted are since the daemon started, or since the host last
+had no limit or no mapping. The limits are those in force: the lower of the map's
+comment and of "set connection" in the policy.`,
 		Example: `  smtpwall show static
   smtpwall show static --json | jq '.hosts[] | select(.denied > 0)'`,
 	}, showStatic, func() shown { return &staticTable{} })

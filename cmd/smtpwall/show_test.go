@@ -108,7 +108,7 @@ func TestShowFails(t *testing.T) {
 		{failing, showServicePolicy, &servicePolicy{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
 		{failing, showConn, &connTable{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
 		{failing, showStatic, &staticTable{}, "the daemon answers: ask the shard of queue 3: it has stopped"},
-		{withoutStatic, showStatic, &staticTable{}, "the daemon answers: this daemon counts no static mappings"},
+		{withoutStatic, showStatic, &staticTable{}, "the daemon answers: this daemon counts no static mappings: what it logged at its start says why"},
 	} {
 		if err := ask(tt.s, tt.command, tt.into); err == nil || err.Error() != tt.want {
 			t.Errorf("%s: got %v, want %s", tt.command, err, tt.want)
