@@ -157,13 +157,17 @@ func portNumber(word string) (n int, known bool) {
 	return int(v), err == nil
 }
 
-// options reads the words behind an entry.
+// options reads the words behind an entry: `[log ...] [inactive | time-range NAME]`.
+// A class logs nothing on an ASA either.
 func (c *cursor) options() error {
+	if c.optional("log") {
+		for c.more() && c.peek() != "inactive" && c.peek() != "time-range" {
+			c.next++ // its level
+		}
+	}
 	switch c.peek() {
 	case "":
 		return nil
-	case "log":
-		return nil // and its level: a class logs nothing on an ASA either
 	case "inactive":
 		return errInactive
 	}

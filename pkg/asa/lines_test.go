@@ -82,6 +82,9 @@ func TestExempt(t *testing.T) {
 		{"permit not understood", "access-list x extended permit tcp object-group g any\n" + both("permit ip", "host 10.1.1.1"), "10.1.1.1, warns 3, lost 7"},
 		{"neither", "access-list x extended perhaps ip any any\n" + both("permit ip", "host 10.1.1.1"), "warns 3, lost 7, lost 8, lost 9"},
 		{"inactive", "access-list x extended permit ip any host 10.1.1.1 inactive\n", "warns 3, lost 7"},
+		{"inactive behind log", "access-list x extended permit tcp any host 10.1.1.1 eq smtp log inactive\naccess-list x permit ip host 10.1.1.1 any log informational interval 300 inactive\n", "warns 3, lost 7, lost 8"},
+		{"a time behind log", both("permit ip", "host 10.1.1.2") + "access-list x permit ip any host 10.1.1.1 log disable time-range day\n", "10.1.1.2, warns 3, lost 9"},
+		{"inactive deny behind log", "access-list x deny ip host 10.1.1.1 any log inactive\n" + both("permit ip", "host 10.1.1.1"), "10.1.1.1, warns 3, lost 7"},
 		{"wildcard mask", "access-list x extended permit ip any 10.1.1.0 0.0.0.255\n", "warns 3, lost 7"},
 		{"wildcard of a host", "access-list x extended permit ip any 10.1.1.1 0.0.0.0\n", "warns 3, lost 7"},
 		{"mask with a gap", "access-list x extended permit ip any 10.1.1.0 255.0.255.0\n", "warns 3, warns 7, lost 7"},
@@ -136,6 +139,11 @@ func TestDenied(t *testing.T) {
 		{"inspected by another list", class + " class d\n  inspect esmtp\nclass-map d\n match access-list y\n" + global + "access-list y permit ip any any\n" + denied + rest, "lost 12, lost 13"},
 		{"a PIX's fixup inspects", class + global + denied + rest + "fixup protocol smtp 25\n", "warns 10, lost 7, lost 8"},
 		{"of a policy map that is not applied", class + "policy-map q\n class inspection_default\n  inspect esmtp\nservice-policy q global\n" + denied + rest, "lost 3"},
+		{"two classes with one list, inspected by default", class + " class d\n  inspect esmtp\n class inspection_default\n  inspect esmtp\nclass-map d\n match access-list x\n" + global + denied + rest, "lost 13, lost 14"},
+		{"a PIX's fixup taken back", "static (a,b) 192.0.2.1 10.1.1.1\nfixup protocol smtp 25\nno fixup protocol smtp 25\n", "192.0.2.1=10.1.1.1, warns 2, lost 3"},
+		{"a PIX's fixup taken back and given again", "static (a,b) 192.0.2.1 10.1.1.1\nno fixup protocol smtp\nfixup protocol smtp 25\n", "192.0.2.1=10.1.1.1, warns 3"},
+		{"a PIX's fixup of another port taken back", "static (a,b) 192.0.2.1 10.1.1.1\nfixup protocol smtp 25\nno fixup protocol smtp 2525\n", "192.0.2.1=10.1.1.1, warns 2"},
+		{"inspected by a class, not by a fixup", class + "no fixup protocol smtp 25\n" + global + denied + rest, "10.1.1.1"},
 		{"inspected and taken back", class + "  no inspect esmtp\n" + global + rest, "warns 3, lost 8"},
 	} {
 		if got := result(t, tt.text); got != tt.want {
@@ -157,6 +165,7 @@ func TestStatic(t *testing.T) {
 		{"192.0.2.1 10.1.1.1 tcp 50 51", "192.0.2.1=10.1.1.1 tcp 50 51, warns 1"},
 		{"192.0.2.1 10.1.1.1 tcp 2000000 0", "192.0.2.1=10.1.1.1 tcp 2000000 0"},
 		{"192.0.2.1 10.1.1.1 dns tcp 5 udp 7", "192.0.2.1=10.1.1.1 tcp 5 0, warns 1, warns 1"},
+		{"192.0.2.1 10.1.1.1 dns netmask 255.255.255.255 50 20", "192.0.2.1=10.1.1.1 tcp 50 20, warns 1"},
 		{"192.0.2.0 10.1.1.0 netmask 255.255.255.0", "192.0.2.0/24=10.1.1.0/24"},
 		{"192.0.2.9 10.1.1.0 netmask 255.255.255.0", "192.0.2.0/24=10.1.1.0/24, warns 1"},
 		{"10.1.1.1 10.1.1.1 tcp 5", "10.1.1.1=10.1.1.1 tcp 5 0"},
@@ -164,6 +173,8 @@ func TestStatic(t *testing.T) {
 		{"192.0.2.1 10.1.1.1 tcp 2000001 0", "lost 1"},
 		{"192.0.2.1 10.1.1.1 tcp", "lost 1"},
 		{"192.0.2.1 10.1.1.1 tcp 5 5 5 sometimes", "lost 1"},
+		{"192.0.2.1 10.1.1.1 5 4 3", "lost 1"},
+		{"192.0.2.1 10.1.1.1 tcp 5 4 norandomseq tcp 9 8", "lost 1"},
 		{"192.0.2.0 10.1.1.0", "lost 1"},
 		{"192.0.2.0 10.1.1.0 netmask 0.0.0.255", "lost 1"},
 		{"192.0.2.0 10.1.1.0 netmask 0.0.0.0", "lost 1"},
@@ -174,8 +185,8 @@ func TestStatic(t *testing.T) {
 		{"192.0.2.1", "lost 1"},
 		{"", "lost 1"},
 	} {
-		// A fixup, so that a file of one unusable line is not refused as a whole.
-		got := result(t, "static (inside,outside) "+tt.line+"\nno fixup protocol smtp 25\n")
+		// A map, so that a file of one unusable line is not refused as a whole.
+		got := result(t, "static (inside,outside) "+tt.line+"\npolicy-map type inspect esmtp m\n")
 		if got != tt.want {
 			t.Errorf("%s:\n got %s\nwant %s", tt.line, got, tt.want)
 		}
@@ -198,6 +209,8 @@ func TestUnusable(t *testing.T) {
 		{"one network, two global ones", mapped + "static (a,b) 192.0.2.0 10.1.1.0 netmask 255.255.255.0\nstatic (a,b) 198.51.100.0 10.1.1.0 netmask 255.255.255.0\n",
 			"192.0.2.1=10.1.1.1, 192.0.2.0/24=10.1.1.0/24, 198.51.100.0/24=10.1.1.0/24, warns 3"},
 		{"a second static of a global address", mapped + "static (inside,dmz) 192.0.2.1 10.1.1.2\n", "192.0.2.1=10.1.1.1, lost 2"},
+		{"the address itself over other interfaces", "static (inside,dmz) 10.1.1.1 10.1.1.1\n" + mapped + "static (inside,dmz) 10.1.0.0 10.1.0.0 netmask 255.255.0.0\nstatic (inside,dmz) 10.2.0.0 10.2.0.0 netmask 255.255.0.0\n",
+			"192.0.2.1=10.1.1.1, warns 4, lost 1, lost 3"},
 		{"another inspection", mapped + "policy-map type inspect http h\n parameters\n  protocol-violation action drop\n", "192.0.2.1=10.1.1.1"},
 	} {
 		if got := result(t, tt.text); got != tt.want {
@@ -313,5 +326,21 @@ func TestSetConnection(t *testing.T) {
 		if carried := strings.Contains(r.PolicyConf(), "set connection"); carried == listed || carried != (err == nil) {
 			t.Errorf("set connection %s: carried over %v, listed %v; the policy says %v", line, carried, listed, err)
 		}
+	}
+}
+
+// TestSetConnectionAgain: what two classes of all mail state is carried over once.
+func TestSetConnectionAgain(t *testing.T) {
+	r, err := Import("test.cfg", []byte("policy-map p\n class inspection_default\n  inspect esmtp\n  set connection conn-max 9 per-client-max 3\n"+
+		" class class-default\n  set connection per-client-max 2\n  set connection embryonic-conn-max 5\nservice-policy p global\n"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []Finding{{6, "set connection per-client-max 2", "line 4 sets it already, and policy.conf has one class for all mail"}}
+	if diff := cmp.Diff(want, r.Lost); diff != "" {
+		t.Errorf("(-want +got):\n%s", diff)
+	}
+	if got := r.Policy.Classes[0].SetConnection(); got != "conn-max 9 embryonic-conn-max 5 per-client-max 3" {
+		t.Error(got)
 	}
 }

@@ -69,12 +69,33 @@ func (im *importer) mappings() {
 		im.add(n.statement, m, err)
 	}
 	slices.SortStableFunc(im.mapped, func(a, b Mapping) int { return a.line - b.line })
+	for _, m := range im.unchanged {
+		im.leave(m)
+	}
+}
+
+// unchanged is a mapping of addresses to themselves without limits.
+type unchanged struct {
+	*statement
+	local netip.Prefix
+}
+
+// leave lists such a mapping. On an ASA it may keep connections over one pair of
+// interfaces from what another mapping does to those over other pairs.
+func (im *importer) leave(m unchanged) {
+	for _, other := range im.mapped {
+		if other.Reverse && other.Global != other.Local && other.Local.Overlaps(m.local) {
+			im.lose(m.statement, fmt.Sprintf("static.nft does not tell interfaces apart: connections that %s opens over these are translated too, by line %d", element(other.Local), other.line))
+			return
+		}
+	}
+	im.warn(m.statement, "it changes no address and limits nothing: nothing to carry over")
 }
 
 // errPAT is a mapping of one port.
 var errPAT = errors.New("a mapping of one port: static.nft maps whole addresses; write a dnat rule in a table of your own")
 
-// static reads `static (REAL,MAPPED) GLOBAL LOCAL [netmask MASK] [OPTIONS]`.
+// static reads `static (REAL,MAPPED) GLOBAL LOCAL [dns] [netmask MASK] [OPTIONS]`.
 func (im *importer) static(s *statement) (m static.Mapping, err error) {
 	rest := afterInterfaces(s)
 	c := &cursor{im: im, s: s, next: len(s.words) - len(rest)}
@@ -99,6 +120,7 @@ func (im *importer) static(s *statement) (m static.Mapping, err error) {
 	if !global.Is4() || !local.Is4() {
 		return m, errors.New("static maps IPv4 addresses")
 	}
+	c.dns() // where a PIX 6 has it
 	bits, err := c.netmask(local)
 	if err != nil {
 		return m, err
@@ -126,18 +148,18 @@ func (c *cursor) netmask(local netip.Addr) (int, error) {
 
 // limits reads the words behind the addresses: limits and options.
 func (c *cursor) limits() (l static.Limits, err error) {
+	limited := false
 	for c.more() && err == nil {
 		switch word := c.peek(); {
 		case word == "norandomseq":
 			c.next++ // Linux leaves sequence numbers as they are
-		case word == "dns":
-			c.next++
-			c.im.warn(c.s, "dns: answers of name servers are not rewritten")
+		case c.dns():
 		case word == "udp":
 			c.next++
 			c.number()
 			c.im.warn(c.s, "udp: TCP connections only are limited")
-		case word == "tcp", isNumber(word):
+		case !limited && (word == "tcp" || isNumber(word)):
+			limited = true
 			c.optional("tcp")
 			l, err = c.tcpLimits()
 		default:
@@ -145,6 +167,15 @@ func (c *cursor) limits() (l static.Limits, err error) {
 		}
 	}
 	return l, err
+}
+
+// dns reads the word dns if it is the next one.
+func (c *cursor) dns() bool {
+	found := c.optional("dns")
+	if found {
+		c.im.warn(c.s, "dns: answers of name servers are not rewritten")
+	}
+	return found
 }
 
 // isNumber tells whether a word begins with a digit.
@@ -209,9 +240,10 @@ func (im *importer) objectNAT(n objectNAT) (m static.Mapping, err error) {
 // natOptions reads the words behind an object's addresses.
 func (c *cursor) natOptions() error {
 	for c.more() {
+		if c.dns() {
+			continue
+		}
 		switch c.peek() {
-		case "dns":
-			c.im.warn(c.s, "dns: answers of name servers are not rewritten")
 		case "no-proxy-arp", "route-lookup", "net-to-net":
 			// smtpwall answers no ARP, Linux routes, and networks keep their host part
 		default:
@@ -225,15 +257,18 @@ func (c *cursor) natOptions() error {
 // add takes a mapping that can be loaded together with the others.
 func (im *importer) add(s *statement, m static.Mapping, err error) {
 	im.take(s)
-	if err == nil {
+	same := err == nil && m.Global == m.Local && m.Limits == (static.Limits{})
+	switch {
+	case same && len(im.unchanged) >= maxElements:
+		err = fmt.Errorf("more than %d mappings", maxElements)
+	case same:
+		im.unchanged = append(im.unchanged, unchanged{s, m.Local})
+		return
+	case err == nil:
 		err = im.fits(m)
 	}
 	if err != nil {
 		im.lose(s, err.Error())
-		return
-	}
-	if m.Global == m.Local && m.Limits == (static.Limits{}) {
-		im.warn(s, "it changes no address and limits nothing: nothing to carry over")
 		return
 	}
 	earlier, again := im.taken.local[m.Local]

@@ -3,6 +3,7 @@ package asa
 import (
 	"fmt"
 	"slices"
+	"strings"
 )
 
 // inspector is a class that inspects mail.
@@ -17,7 +18,7 @@ type inspector struct {
 func (im *importer) policies() frame {
 	applied := im.applied()
 	inspectors := im.inspectors(applied)
-	allMail := im.fixup() // a line by which all mail is inspected
+	allMail := im.fixup(len(inspectors) > 0) // a line by which all mail is inspected
 	for _, in := range inspectors {
 		if in.all && allMail == nil {
 			allMail = in.use.at
@@ -88,23 +89,33 @@ func (im *importer) inspectors(applied []*policyMap) (all []inspector) {
 }
 
 // fixup reads a PIX's `fixup protocol smtp 25`, and returns the line that
-// inspects.
-func (im *importer) fixup() (on *statement) {
+// inspects. inspected says that a class does.
+func (im *importer) fixup(inspected bool) (on *statement) {
+	var off *statement
 	for _, s := range im.fixups {
 		port, known := portNumber(s.word(3))
+		other := s.arg(3) != "" && (!known || port != 25)
 		switch {
+		case other && s.no:
+			im.take(s) // nothing is inspected there
+		case other:
+			im.lose(s, "another port than 25: write it into mail_ports of site.nft")
 		case s.no:
 			im.take(s)
-			on = nil
-		case s.arg(3) != "" && (!known || port != 25):
-			im.lose(s, "another port than 25: write it into mail_ports of site.nft")
+			on, off = nil, s
 		default:
 			im.warn(s, "a PIX lets 7 commands pass, the default map 15")
-			on = s
+			on, off = s, nil
 		}
+	}
+	if off != nil && !inspected {
+		im.lose(off, nothingInspects)
 	}
 	return on
 }
+
+// nothingInspects is what becomes of an ASA that leaves mail alone.
+const nothingInspects = "nothing inspects mail in this file; policy.conf does: do not load smtpwall's ruleset if none is to be inspected"
 
 // off reads `no inspect esmtp` of a class: the hosts that its access list permits
 // are exempt. A real ASA would still inspect them in another class (asa.md
@@ -123,7 +134,7 @@ func (im *importer) off(u *use, allMail *statement, inspected bool) {
 		}
 		im.exempt(sc.list, true)
 	case allMail == nil && !inspected:
-		im.lose(u.off, "nothing inspects mail in this file; policy.conf does: do not load smtpwall's ruleset if none is to be inspected")
+		im.lose(u.off, nothingInspects)
 	}
 }
 
@@ -152,6 +163,10 @@ func (im *importer) exemptDenied(in inspector, another *statement) {
 		im.exempt(in.list, false)
 		return
 	}
+	if in.list.used[0] {
+		return // listed by another class with it
+	}
+	in.list.used[0] = true
 	for _, e := range entries {
 		if !e.broken && !e.permit && e.mail {
 			im.lose(e.s, fmt.Sprintf("what this list denies may be inspected by line %d all the same", another.line))
@@ -196,7 +211,7 @@ func (im *importer) appendSets(all []*statement, u *use) []*statement {
 	for _, s := range u.sets {
 		im.take(s)
 		sc, err := im.scopeOf(u.class)
-		again := slices.IndexFunc(all, func(other *statement) bool { return other.word(2) == s.word(2) })
+		again := slices.IndexFunc(all, func(other *statement) bool { return setsAlike(other, s) })
 		switch {
 		case err != nil:
 			im.lose(s, err.Error())
@@ -211,4 +226,12 @@ func (im *importer) appendSets(all []*statement, u *use) []*statement {
 		}
 	}
 	return all
+}
+
+// setsAlike reports whether two `set connection` lines state something of one
+// name.
+func setsAlike(a, b *statement) bool {
+	return slices.ContainsFunc(a.words[2:], func(word string) bool {
+		return !isNumber(word) && slices.ContainsFunc(b.words[2:], func(other string) bool { return strings.EqualFold(word, other) })
+	})
 }

@@ -57,12 +57,13 @@ type importer struct {
 	use      *use       // likewise
 	hardware *statement // likewise, an interface
 
-	mapped   []Mapping
-	taken    reserved // by mapped
-	exempts  []Exempt
-	pairs    map[netip.Prefix]*pair
-	warnings []Finding
-	lost     []Finding
+	mapped    []Mapping
+	taken     reserved    // by mapped
+	unchanged []unchanged // what is mapped to itself
+	exempts   []Exempt
+	pairs     map[netip.Prefix]*pair
+	warnings  []Finding
+	lost      []Finding
 }
 
 // newImporter returns an importer for the file of that name.
