@@ -11,7 +11,8 @@ import (
 )
 
 // interval is a range of addresses, both ends included: one address, a network, or
-// any interval that nft takes.
+// any interval that nft takes. The zero value is nft's `*`: all addresses that no
+// other element has.
 type interval struct{ from, to netip.Addr }
 
 // intervalOf is the interval of a network.
@@ -43,6 +44,8 @@ func (s interval) prefix() (netip.Prefix, bool) {
 func (s interval) String() string {
 	p, ok := s.prefix()
 	switch {
+	case s == interval{}:
+		return "*"
 	case s.from == s.to:
 		return s.from.String()
 	case ok:
@@ -77,7 +80,7 @@ func decode(set *nftables.Set, elements []nftables.SetElement) ([]entry, error) 
 	ends := map[netip.Addr]bool{} // behind an interval
 	for _, e := range elements {
 		key, ok := netip.AddrFromSlice(e.Key)
-		if !ok {
+		if others := set.IsMap && len(e.Key) == 0; !ok && !others {
 			return nil, fmt.Errorf("read set %s: its elements are no addresses; %s", set.Name, reload)
 		}
 		if e.IntervalEnd {
@@ -88,7 +91,7 @@ func decode(set *nftables.Set, elements []nftables.SetElement) ([]entry, error) 
 		if e.Counter != nil {
 			d.packets = e.Counter.Packets
 		}
-		if d.value, ok = decodeValue(e.Val, len(e.Key)); set.IsMap && !ok {
+		if d.value, ok = decodeValue(e.Val, cmp.Or(len(e.Key), int(set.KeyType.Bytes))); set.IsMap && !ok {
 			return nil, fmt.Errorf("read map %s: its elements lead to no addresses; %s", set.Name, reload)
 		}
 		es = append(es, d)
@@ -126,6 +129,9 @@ func closeIntervals(es []entry, ends map[netip.Addr]bool) {
 	slices.SortFunc(behind, netip.Addr.Compare)
 	for i := range es {
 		from := es[i].key.from
+		if !from.IsValid() {
+			continue // *
+		}
 		at, exact := slices.BinarySearchFunc(behind, from, netip.Addr.Compare)
 		if exact {
 			at++ // the end of the interval before

@@ -81,6 +81,10 @@ func TestDecode(t *testing.T) {
 			end("0a010100"), limited,
 			end("00000000"),
 		}, `10.1.0.0/24 comment "tcp 5 1" : 10.2.0.0/24; 10.1.1.0/24 : 10.2.1.0/24; 10.3.0.5-10.3.0.7 : 10.4.0.5-10.4.0.7; 255.255.255.0/24 : 10.9.9.0/24`},
+		{"and every other address", nftables.Set{IsMap: true, Interval: true, KeyType: nftables.TypeIPAddr}, []nftables.SetElement{
+			end("0a010100"), limited, end("00000000"), element("", "0a0300000a0300ff"),
+		}, `* : 10.3.0.0/24; 10.1.0.0/24 comment "tcp 5 1" : 10.2.0.0/24`},
+		{"every other address in a set", nftables.Set{Name: "m"}, []nftables.SetElement{element("", "")}, "error: read set m: its elements are no addresses"},
 		{"everything", nftables.Set{Interval: true}, []nftables.SetElement{element("00000000", "")}, "0.0.0.0/0 0 packets"},
 		{"no address", nftables.Set{Name: "m"}, []nftables.SetElement{element("0019", "")}, "error: read set m: its elements are no addresses"},
 		{"to no address", nftables.Set{Name: "m", IsMap: true}, []nftables.SetElement{element("0a000001", "0019")}, "error: read map m: its elements lead to no addresses"},

@@ -110,6 +110,28 @@ flush chain inet smtpwall intercept
 	read("1.1.1.2/32 > 1.1.1.2/32 tcp 7 0", "fd00::1/128 > fd00:1::1/128 tcp 0 3")
 }
 
+// TestReadStaticOthers: nft's `*`, which has no key, leaves the other elements
+// working.
+func TestReadStaticOthers(t *testing.T) {
+	namespace.Enter(t)
+	load(t)
+	nft(t, `
+add element inet smtpwall static4 { 1.1.1.1 comment "tcp 9 3" : 1.1.1.1, * comment "tcp 5" : 192.168.1.9 }
+add element inet smtpwall rstatic4 { * : 1.1.1.9 }
+add element inet smtpwall static6 { * : fd00::9 }
+`)
+	s, err := ReadStatic()
+	if err != nil {
+		t.Fatal(err)
+	}
+	const others = ": * is every other address, whose hosts cannot be told apart: write the networks that are meant; its connections are not counted: " + correct
+	want := []string{"1.1.1.1/32 > 1.1.1.1/32 tcp 9 3",
+		`fault line 0: element { * comment "tcp 5" : 192.168.1.9 } of map static4` + others, "fault line 0: element { * : fd00::9 } of map static6" + others}
+	if d := cmp.Diff(want, describe(s)); d != "" {
+		t.Errorf("want (-), got (+):\n%s", d)
+	}
+}
+
 // addTarget has a chain send packets to a range of queues, by the target NFQUEUE,
 // revision 1, of xtables.
 func addTarget(t *testing.T, chain string, first, total uint16) {

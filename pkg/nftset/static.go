@@ -154,11 +154,19 @@ func (s *Static) add(name string, e entry) {
 // mapping is e without its limits.
 func (e entry) mapping() (m static.Mapping, err error) {
 	var ok bool
+	if e.key == (interval{}) {
+		return m, errors.New("* is every other address, whose hosts cannot be told apart: write the networks that are meant")
+	}
 	if m.Global, ok = e.key.prefix(); !ok {
 		return m, fmt.Errorf("%s is no network: write one as ADDRESS/LENGTH, or several", e.key)
 	}
 	if m.Local, ok = e.value.prefix(); !ok {
 		return m, fmt.Errorf("%s is no network: write one as ADDRESS/LENGTH", e.value)
+	}
+	for _, p := range []netip.Prefix{m.Global, m.Local} {
+		if p.Addr().Is4In6() {
+			return m, fmt.Errorf("%s is IPv4 in the form of IPv6, which no packet on a wire has: write it into static4 or static4net", p)
+		}
 	}
 	if m.Global.Bits() != m.Local.Bits() {
 		return m, fmt.Errorf("the networks differ in size: write %s of length /%d", e.value, m.Global.Bits())
@@ -167,8 +175,11 @@ func (e entry) mapping() (m static.Mapping, err error) {
 }
 
 // compare looks whether each mapping has its reverse. Of several global addresses
-// of a host one is the reverse; a host without another address needs none.
+// of a host one is the reverse; a host without another address needs none. What
+// `*` leads to is the operator's business.
 func (s *Static) compare(m staticMap, forward, reverse []entry) {
+	others := func(e entry) bool { return e.key == interval{} }
+	forward, reverse = slices.DeleteFunc(slices.Clone(forward), others), slices.DeleteFunc(slices.Clone(reverse), others)
 	back := map[interval]interval{} // local to global
 	for _, e := range reverse {
 		back[e.key] = e.value

@@ -59,6 +59,14 @@ func TestParseStatic(t *testing.T) {
 			"fault line 1: element { 10.2.0.1-10.2.0.9 : 10.3.0.0/24 } of map static4net: 10.2.0.1-10.2.0.9 is no network: write one as ADDRESS/LENGTH, or several; its connections are not counted: " + correct,
 			"fault line 1: element { 10.4.0.0/24 : 10.5.0.1-10.5.0.7 } of map static4net: 10.5.0.1-10.5.0.7 is no network: write one as ADDRESS/LENGTH; its connections are not counted: " + correct,
 		}},
+		{"every other address", add + "static4 { * comment \"tcp 5\" : 192.168.1.9, 1.1.1.1 comment \"7\" : 1.1.1.1 }\n" + add + "rstatic4net { * : 10.0.0.0/24 }",
+			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 7 0",
+				`fault line 1: element { * comment "tcp 5" : 192.168.1.9 } of map static4: * is every other address, whose hosts cannot be told apart: write the networks that are meant; its connections are not counted: ` + correct}},
+		{"IPv4 in IPv6", add + "static6 { ::ffff:1.2.3.4 comment \"tcp 5 2\" : fd00::1 }\n" + add + "static6net { fd00:1::/120 : ::ffff:192.168.1.0/120 }\n" +
+			add + "rstatic6 { fd00::1 : ::ffff:1.2.3.4 }\n" + add + "rstatic6net { ::ffff:192.168.1.0/120 : fd00:1::/120 }", []string{
+			`fault line 1: element { ::ffff:1.2.3.4 comment "tcp 5 2" : fd00::1 } of map static6: ::ffff:1.2.3.4/128 is IPv4 in the form of IPv6, which no packet on a wire has: write it into static4 or static4net; its connections are not counted: ` + correct,
+			"fault line 2: element { fd00:1::/120 : ::ffff:192.168.1.0/120 } of map static6net: ::ffff:192.168.1.0/120 is IPv4 in the form of IPv6, which no packet on a wire has: write it into static4 or static4net; its connections are not counted: " + correct,
+		}},
 		{"no reverse", add + "static4 { 1.1.1.1 : 192.168.1.1 }", []string{"1.1.1.1/32 > 192.168.1.1/32 tcp 0 0",
 			"reverse line 1: element { 1.1.1.1 : 192.168.1.1 } of map static4: map rstatic4 has no reverse of it, so that connections of the host itself keep its local address: add { 192.168.1.1 : 1.1.1.1 } there"}},
 		{"another reverse", add + "static6 { fd00::1 : fd01::1 }\n" + add + "rstatic6 { fd01::1 : fd00::2 }", []string{"fd00::1/128 > fd01::1/128 tcp 0 0",
@@ -75,6 +83,11 @@ func TestParseStatic(t *testing.T) {
 			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 0 0", "1.1.1.2/32 > 1.1.1.2/32 tcp 3 0", "1.1.1.3/32 > 1.1.1.3/32 tcp 0 0", "1.1.1.4/32 > 1.1.1.4/32 tcp 0 0", "1.1.1.5/32 > 1.1.1.5/32 tcp 5 0",
 				"fd00::1/128 > fd00::1/128 tcp 0 0", "fd00::2/128 > fd00::2/128 tcp 0 0", "fd00::3/128 > fd00::3/128 tcp 0 0",
 				`fault line 2: element { fd00::3 comment "3, 2" : fd00::3 } of map static6: comment: want "tcp MAX EMBRYONIC", two numbers; 0 is no limit; nothing is limited: ` + correct}},
+		{"commands without add, over several lines", "element inet smtpwall static4 { 1.1.1.1 comment \"1\" : 1.1.1.1 }; element inet smtpwall static4 {1.1.1.2 comment \"2\":1.1.1.2}\n" +
+			"add element \\\n inet smtpwall static4 { \\ \n1.1.1.3 comment \"3\\\" \\\n : 1.1.1.3 }\n\tcreate element inet smtpwall static4 { 1.1.1.4 comment \"4\" : 1.1.1.4 }\n" +
+			"delete element inet smtpwall static4 { 1.1.1.5 comment \"x\" : 1.1.1.5 }\n",
+			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 1 0", "1.1.1.2/32 > 1.1.1.2/32 tcp 2 0", "1.1.1.3/32 > 1.1.1.3/32 tcp 0 0", "1.1.1.4/32 > 1.1.1.4/32 tcp 4 0",
+				`fault line 4: element { 1.1.1.3 comment "3\" : 1.1.1.3 } of map static4: comment: want "tcp MAX EMBRYONIC", two numbers; 0 is no limit; nothing is limited: ` + correct}},
 		{"comments and other sets are passed over", "# " + add + "static4 { 1.1.1.1 comment \"x\" : 1.1.1.1 }\nadd element inet other static4 { 1.1.1.1 comment \"x\" : 1.1.1.1 }\n" +
 			"delete element inet smtpwall static4 { 1.1.1.1 }\n" + add + "exempt4 { 1.1.1.1 comment \"x\" }\n" + add + "static4 { # { 1.1.1.8\n 1.1.1.9 comment \"#9\" : 1.1.1.9 }", []string{"1.1.1.9/32 > 1.1.1.9/32 tcp 0 0",
 			`fault line 6: element { 1.1.1.9 comment "#9" : 1.1.1.9 } of map static4: comment: want "tcp MAX EMBRYONIC", two numbers; 0 is no limit; nothing is limited: ` + correct}},

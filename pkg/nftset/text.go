@@ -37,11 +37,11 @@ func ParseStatic(text string) *Static {
 }
 
 // quotedOrComment matches what may hold any sign: a string, or a comment up to the
-// end of its line.
-var quotedOrComment = regexp.MustCompile(`"[^"\n]*"|#[^\n]*`)
+// end of its line; and the sign that a line goes on in the next one.
+var quotedOrComment = regexp.MustCompile(`"[^"\n]*"|#[^\n]*|(?m:\\[ \t\r]*$)`)
 
-// blankComments writes spaces over comments, so that what remains keeps its
-// place.
+// blankComments writes spaces over comments and over signs that a line goes on, so
+// that what remains keeps its place.
 func blankComments(text string) string {
 	return quotedOrComment.ReplaceAllStringFunc(text, func(s string) string {
 		if s[0] == '"' {
@@ -58,9 +58,10 @@ type stretch struct {
 	text string
 }
 
-// The two ways to write elements: a command, and a part of a map's declaration.
+// The two ways to write elements: a command, whose first word may be left out, and a
+// part of a map's declaration.
 var (
-	addCommand  = regexp.MustCompile(`\b(?:add|create)\s+element\s+inet\s+smtpwall\s+(r?static[46](?:net)?)\s*\{`)
+	addCommand  = regexp.MustCompile(`(?m:\b(?:add|create)\s+|^[ \t]*|;[ \t]*)element\s+inet\s+smtpwall\s+(r?static[46](?:net)?)\s*\{`)
 	declaration = regexp.MustCompile(`\bmap\s+(?:inet\s+smtpwall\s+)?(r?static[46](?:net)?)\s*\{`)
 	elementsOf  = regexp.MustCompile(`\belements\s*=\s*\{`)
 )
@@ -105,7 +106,7 @@ func splitElements(text string, list stretch) []stretch {
 	var all []stretch
 	add := func(from, to int) {
 		part := text[from:to]
-		if trimmed := strings.TrimLeft(part, " \t\r\n\\"); strings.TrimSpace(trimmed) != "" {
+		if trimmed := strings.TrimLeft(part, " \t\r\n"); strings.TrimSpace(trimmed) != "" {
 			all = append(all, stretch{list.set, to - len(trimmed), strings.TrimSpace(trimmed)})
 		}
 	}
@@ -140,8 +141,10 @@ func parseElement(text string) (e entry, ok bool) {
 	if m == nil {
 		return e, false
 	}
-	if e.key, ok = parseInterval(m[1] + m[3]); !ok {
-		return e, false
+	if key := m[1] + m[3]; key != "*" {
+		if e.key, ok = parseInterval(key); !ok {
+			return e, false
+		}
 	}
 	e.value, ok = parseInterval(m[2] + m[4])
 	return e, ok
