@@ -44,18 +44,21 @@ func index(ms []Mapping) mappings {
 	return x
 }
 
-// of returns the mappings of a local address: its own, or else the longest of its
-// networks'.
-func (x *mappings) of(local netip.Addr) []Mapping {
+// of returns the mappings of a local address: its own, or else those of the longest
+// of its networks.
+func (x *mappings) of(local netip.Addr) (ms []Mapping) {
 	if own := x.hosts[local]; own != nil {
 		return own
 	}
-	for i, m := range x.nets {
+	for _, m := range x.nets {
+		if len(ms) > 0 && m.Local.Bits() < ms[0].Local.Bits() {
+			break
+		}
 		if m.Local.Contains(local) {
-			return x.nets[i : i+1]
+			ms = append(ms, m)
 		}
 	}
-	return nil
+	return ms
 }
 
 // globals are the addresses by which clients reach local: those of all mappings

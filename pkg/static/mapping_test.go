@@ -56,6 +56,9 @@ var lookupConfig = Config{Mappings: []Mapping{
 	mapping("203.0.113.0/24", "192.168.2.0/24", Limits{24, 240}),
 	mapping("198.18.0.32/27", "192.168.2.128/27", Limits{27, 0}),
 	mapping("198.18.9.9", "192.168.2.130", Limits{}),
+	mapping("203.0.115.0/24", "192.168.4.0/24", Limits{}),
+	mapping("203.0.114.0/24", "192.168.4.0/24", Limits{44, 0}),
+	mapping("203.0.116.0/24", "192.168.4.0/24", Limits{45, 4}),
 	mapping("1.1.1.1", "192.168.1.1", Limits{50, 100}),
 	mapping("2.2.2.2", "192.168.1.1", Limits{60, 10}),
 	mapping("2001:db8:0:8::/61", "fd00:0:0:10::/61", Limits{61, 0}),
@@ -72,8 +75,9 @@ func TestMappingOfHost(t *testing.T) {
 		{"192.168.1.1", []string{"1.1.1.1", "2.2.2.2"}, Limits{50, 10}, Limits{30, 10}},
 		{"192.168.2.7", []string{"203.0.113.7"}, Limits{24, 240}, Limits{24, 200}},
 		{"192.168.2.127", []string{"203.0.113.127"}, Limits{24, 240}, Limits{24, 200}},
-		{"192.168.2.129", []string{"198.18.0.33", "203.0.113.129"}, Limits{27, 0}, Limits{27, 200}}, // limits of the longest network
-		{"192.168.2.130", []string{"198.18.9.9", "198.18.0.34", "203.0.113.130"}, Limits{}, all},    // those of the host, also if none
+		{"192.168.2.129", []string{"198.18.0.33", "203.0.113.129"}, Limits{27, 0}, Limits{27, 200}},          // limits of the longest network
+		{"192.168.4.4", []string{"203.0.115.4", "203.0.114.4", "203.0.116.4"}, Limits{44, 4}, Limits{30, 4}}, // the lower of each of its networks'
+		{"192.168.2.130", []string{"198.18.9.9", "198.18.0.34", "203.0.113.130"}, Limits{}, all},             // those of the host, also if none
 		{"fd00:0:0:12::25", []string{"2001:db8:0:a::25"}, Limits{61, 0}, Limits{30, 200}},
 		{"fd00:0:0:11::25", []string{"2001:db8::25", "2001:db8:0:9::25"}, Limits{0, 128}, Limits{30, 128}},
 		{"192.168.3.1", nil, Limits{}, Limits{}},
@@ -120,7 +124,7 @@ func TestLimited(t *testing.T) {
 	}{
 		{"nothing", Config{Host: Limits{1, 1}}, nil},
 		{"hosts inside limited networks", lookupConfig,
-			[]string{"192.168.1.1/32", "192.168.2.0/24", "fd00:0:0:10::/61"}},
+			[]string{"192.168.1.1/32", "192.168.2.0/24", "192.168.4.0/24", "fd00:0:0:10::/61"}},
 		{"no limits", Config{Mappings: []Mapping{mapping("1.1.1.1", "10.0.0.1", Limits{})}}, nil},
 		{"`set connection` limits every host", Config{Host: Limits{Embryonic: 1}, Mappings: []Mapping{mapping("1.1.1.1", "10.0.0.1", Limits{})}},
 			[]string{"10.0.0.1/32"}},

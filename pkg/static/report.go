@@ -60,6 +60,10 @@ func (t *Tracker) Report() []HostReport {
 			byMapping[m] = append(byMapping[m], h)
 		}
 	}
+	byLocal := map[netip.Prefix][]Mapping{}
+	for _, m := range t.cfg.Mappings {
+		byLocal[m.Local.Masked()] = append(byLocal[m.Local.Masked()], m)
+	}
 	var all []HostReport
 	for _, m := range t.cfg.Mappings {
 		hosts := byMapping[m]
@@ -69,10 +73,7 @@ func (t *Tracker) Report() []HostReport {
 		}
 		if len(hosts) == 0 {
 			r := HostReport{Mapping: m}
-			r.Limits = t.cfg.limits([]Mapping{m})
-			if m.Local.IsSingleIP() {
-				r.Limits = t.cfg.limits(t.index.of(m.Local.Addr()))
-			}
+			r.Limits = t.cfg.limits(byLocal[m.Local.Masked()])
 			all = append(all, r)
 		}
 	}
