@@ -89,6 +89,7 @@ type hostLine struct {
 	Global      string `json:"global"`
 	Local       string `json:"local"`
 	Connections int    `json:"current"`
+	Limit       int    `json:"limit"`
 	HalfOpen    int    `json:"half_open"`
 	Peak        int    `json:"peak"`
 	Denied      uint64 `json:"denied"`
@@ -96,8 +97,8 @@ type hostLine struct {
 	Intercept   bool   `json:"intercept"`
 }
 
-// static asks the daemon for the line of a host, by its global address.
-func (w *wall) static(t *testing.T, global string) hostLine {
+// allStatic asks the daemon for all lines.
+func (w *wall) allStatic(t *testing.T) []hostLine {
 	t.Helper()
 	out, err := exec.CommandContext(t.Context(), w.exe, "show", "static", "--json", "--control", w.control()).Output()
 	if err != nil {
@@ -109,12 +110,19 @@ func (w *wall) static(t *testing.T, global string) hostLine {
 	if err := json.Unmarshal(out, &answer); err != nil {
 		t.Fatalf("show static printed %s: %v", out, err)
 	}
-	for _, h := range answer.Hosts {
+	return answer.Hosts
+}
+
+// static asks the daemon for the line of a host, by its global address.
+func (w *wall) static(t *testing.T, global string) hostLine {
+	t.Helper()
+	all := w.allStatic(t)
+	for _, h := range all {
 		if h.Global == global {
 			return h
 		}
 	}
-	t.Fatalf("show static has no %s: %s", global, out)
+	t.Fatalf("show static has no %s: %v", global, all)
 	return hostLine{}
 }
 
