@@ -30,7 +30,7 @@ type Event struct {
 	Global netip.Addr // of the host; the local one if it has no other
 
 	PerClient    bool   // Count and Limit are the client's
-	Count, Limit uint32 // connections, half-open ones but for Refused
+	Count, Limit uint32 // connections, half-open ones but for Refused; with them SYNs that opened none, if these led to it
 	Embryonic    uint32 // the limit of half-open ones, beside Limit; of Refused
 	Dropped      bool   // the SYN was
 	Suppressed   uint64 // events of this kind and host or client since the last one told

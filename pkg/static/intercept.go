@@ -163,6 +163,9 @@ func (t *Tracker) Full(counts map[netip.Addr]uint64) {
 			continue
 		}
 		h.denied += refused
+		if refused >= mostInVain {
+			h.flood.calm = t.now
+		}
 		t.emit(Event{
 			Kind: KernelRefused, SYN: SYN{Conn: Conn{Server: netip.AddrPortFrom(h.local, 0)}}, Global: h.globals[0],
 			Count: h.open + h.proven, Limit: h.limits.Max, Embryonic: h.limits.Embryonic, Dropped: true, Refusals: refused,

@@ -87,11 +87,10 @@ const (
 	refuse             // too many connections
 )
 
-// judge decides on one more connection. With an embryonic limit and synproxy,
-// half-open connections alone refuse nobody: an attacker could open as many with
-// invented addresses. proven says that the client has answered a cookie.
-func (l Limits) judge(c *counts, synproxy, proven bool) verdict {
-	cookies := synproxy && l.Embryonic > 0
+// judge decides on one more connection. Where cookies can be sent, half-open
+// connections alone refuse nobody: an attacker could open as many with invented
+// addresses. proven says that the client has answered a cookie.
+func (l Limits) judge(c *counts, cookies, proven bool) verdict {
 	full := l.Max > 0 && c.total() >= l.Max
 	switch {
 	case full && (!cookies || c.open+c.proven >= l.Max):

@@ -149,7 +149,7 @@ func TestJudge(t *testing.T) {
 		{Limits{4, 2}, cookies, unknown, counts{4, 0, 0}, refuse},
 		{Limits{4, 2}, cookies, unknown, counts{4, 2, 0}, refuse},
 	} {
-		if got := tt.limits.judge(&tt.counts, tt.synproxy, tt.proven); got != tt.want {
+		if got := tt.limits.judge(&tt.counts, tt.synproxy && tt.limits.Embryonic > 0, tt.proven); got != tt.want {
 			t.Errorf("%v, synproxy %v, proven %v, %+v: verdict %d, want %d", tt.limits, tt.synproxy, tt.proven, tt.counts, got, tt.want)
 		}
 	}

@@ -14,6 +14,7 @@ type oracle struct {
 	list   []listed
 	peaks  map[netip.Addr]int
 	denied map[netip.Addr]int
+	vain   map[netip.Addr][]time.Duration // when the SYNs came that opened nothing
 }
 
 // listed is a connection that counts.
@@ -49,6 +50,8 @@ var setups = []setup{
 		mapping("2001:db8::25", "fd00::25", Limits{})}},
 		map[string]Limits{other: {1, 1}, "192.168.2.9": {6, 2}, "fd00::25": {6, 0}}},
 	{Config{Mappings: []Mapping{mapping(global, local, Limits{})}}, map[string]Limits{}},
+	{Config{Synproxy: true, Client: Limits{Max: 2}, Mappings: oracleMappings},
+		map[string]Limits{local: {4, 2}, other: {3, 0}, "192.168.2.9": {0, 2}, "fd00::25": {3, 5}}},
 }
 
 // oracleMappings have a host with two addresses.
@@ -102,23 +105,24 @@ func (o *oracle) syn(s SYN) (pass, intercept bool) {
 	l, counted := o.setup.limits[s.Server.Addr().String()]
 	if i := o.find(s.Conn); i >= 0 {
 		o.list[i].proven = o.list[i].proven || s.Proven && !o.list[i].open
-		return true, false
+		return true, !s.Proven && o.inVain(s.Server.Addr(), l)
 	}
 	if !counted {
 		return true, false
 	}
 	pass = true
 	for _, x := range []struct {
-		is counts
-		l  Limits
-	}{{o.host(s.Server.Addr()), l}, {o.client(s.Client.Addr()), o.setup.cfg.Client}} {
-		cookies := o.setup.cfg.Synproxy && x.l.Embryonic > 0
+		is      counts
+		l       Limits
+		cookies uint32
+	}{{o.host(s.Server.Addr()), l, l.Embryonic}, {o.client(s.Client.Addr()), o.setup.cfg.Client, o.setup.cfg.Client.Embryonic + l.Embryonic}} {
+		cookies := o.setup.cfg.Synproxy && x.cookies > 0
 		full := x.l.Max > 0 && x.is.open+x.is.half >= x.l.Max
 		flooded := x.l.Embryonic > 0 && x.is.half-x.is.proven >= x.l.Embryonic && !s.Proven
 		switch {
 		case full && !cookies, cookies && x.l.Max > 0 && x.is.open+x.is.proven >= x.l.Max, flooded && !cookies:
 			o.denied[s.Server.Addr()]++
-			return false, false // for good, whatever the other limit says
+			return false, o.inVain(s.Server.Addr(), l) // for good, whatever the other limit says
 		case full && !s.Proven, flooded:
 			pass, intercept = false, true
 		}
@@ -130,6 +134,17 @@ func (o *oracle) syn(s SYN) (pass, intercept bool) {
 		intercept = o.setup.cfg.Synproxy && l.Embryonic > 0 && n.half-n.proven >= l.Embryonic
 	}
 	return pass, intercept
+}
+
+// inVain says whether a SYN that opens nothing is one too many of its second, which
+// begins with the first one.
+func (o *oracle) inVain(host netip.Addr, l Limits) bool {
+	list := o.vain[host]
+	if len(list) > 0 && o.now-list[0] >= time.Second {
+		list = nil
+	}
+	o.vain[host] = append(list, o.now)
+	return o.setup.cfg.Synproxy && l.Embryonic > 0 && len(o.vain[host]) >= max(100, int(l.Embryonic))
 }
 
 // update takes an entry that is new or has changed.
@@ -193,6 +208,11 @@ func (o *oracle) configure(s setup) {
 	for a := range o.denied {
 		if gone(a) {
 			delete(o.denied, a)
+		}
+	}
+	for a := range o.vain {
+		if gone(a) {
+			delete(o.vain, a)
 		}
 	}
 }

@@ -18,9 +18,9 @@ type SYN struct {
 
 const (
 	// MaxConns is how many connections are counted, of all hosts. It is as many
-	// as conntrack holds on a large box; at some 140 octets each, 150 MB, and
-	// twice that if all came within seconds, each of another client. Beyond it,
-	// SYNs are refused.
+	// as conntrack holds on a large box; at some 140 octets each, 150 MB, twice
+	// that if all came within seconds, each of another client, and 600 MB if each
+	// is to another host of a network too. Beyond it, SYNs are refused.
 	MaxConns = 1 << 20
 
 	// confirmWithin is how long conntrack may take to tell of a connection whose
@@ -83,6 +83,7 @@ type Tracker struct {
 	clients map[netip.Addr]*client // that have connections
 	flooded map[netip.Addr]*host   // of hosts: those in intercept
 	young   []start                // admitted SYNs, the oldest first
+	crowded silences               // of refusals because MaxConns connections are counted, of all hosts
 	second  time.Duration          // of now, when the seconds of flooded were last closed
 
 	dump    uint32 // how many there were
@@ -121,7 +122,9 @@ type host struct {
 	denied  uint64 // SYNs refused
 	cookies uint64 // SYNs answered with a cookie
 	told    silences
-	flood   *flood // nil unless in intercept
+	second  time.Duration // when the one of vain began
+	vain    uint32        // SYNs in it that opened no connection
+	flood   *flood        // nil unless in intercept
 }
 
 // client is an address with connections to limited hosts.
@@ -220,6 +223,8 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	if conn, known := t.conns[key]; known {
 		if s.Proven {
 			t.prove(key, conn)
+		} else {
+			t.inVain(t.hosts[s.Server.Addr()], s, false)
 		}
 		return true
 	}
@@ -230,7 +235,7 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	if len(t.conns) >= MaxConns {
 		t.count.Overflow++
 		h.denied++
-		t.tell(&h.told, Event{Kind: Refused, SYN: s, Global: h.globals[0], Count: MaxConns, Limit: MaxConns, Dropped: true})
+		t.tell(&t.crowded, Event{Kind: Refused, SYN: s, Global: h.globals[0], Count: MaxConns, Limit: MaxConns, Dropped: true})
 		t.pruneHost(h)
 		return false
 	}
@@ -264,8 +269,9 @@ func (t *Tracker) prove(key connKey, conn tracked) {
 // decide says whether a new connection of c to h may be opened, and does what
 // follows if not.
 func (t *Tracker) decide(h *host, c *client, s SYN) bool {
-	synproxy := t.synproxy(h)
-	byHost, byClient := h.limits.judge(&h.counts, synproxy, s.Proven), t.cfg.Client.judge(&c.counts, synproxy, s.Proven)
+	ofHost := t.synproxy(h) && h.limits.Embryonic > 0
+	ofClient := ofHost || t.synproxy(h) && t.cfg.Client.Embryonic > 0 // anybody can send SYNs in a client's name
+	byHost, byClient := h.limits.judge(&h.counts, ofHost, s.Proven), t.cfg.Client.judge(&c.counts, ofClient, s.Proven)
 	if byHost == admit && byClient == admit {
 		return true
 	}
@@ -273,6 +279,9 @@ func (t *Tracker) decide(h *host, c *client, s SYN) bool {
 	counts, limits, told := &h.counts, h.limits, &h.told
 	if byClient > byHost {
 		counts, limits, told, ev.PerClient = &c.counts, t.cfg.Client, &c.told, true
+	}
+	if ev.PerClient && byClient == proxy && t.cfg.Client.Embryonic == 0 { // it is the host's limit that has cookies sent
+		counts, limits, ev.PerClient = &h.counts, h.limits, false
 	}
 	switch max(byHost, byClient) {
 	case refuse:
@@ -288,8 +297,26 @@ func (t *Tracker) decide(h *host, c *client, s SYN) bool {
 	t.count.Refused++
 	h.denied++
 	t.tell(told, ev)
+	t.inVain(h, s, true)
 	return false
 }
+
+// inVain notes a SYN that opens no connection: it is repeated, or refused and
+// dropped. A flood of these is for the kernel, as one of half-open connections is.
+func (t *Tracker) inVain(h *host, s SYN, dropped bool) {
+	if t.now-h.second >= time.Second {
+		h.second, h.vain = t.now, 0
+	}
+	h.vain++
+	if l := h.limits.Embryonic; l > 0 && h.vain >= max(l, mostInVain) {
+		t.enter(h, Event{Kind: InterceptEntered, SYN: s, Count: h.half + h.vain, Limit: l, Dropped: dropped})
+	}
+}
+
+// mostInVain is how many SYNs of a second may open no connection before their host
+// enters intercept, where its embryonic limit is not more: far more than honest
+// clients repeat, far less than what occupies the daemon.
+const mostInVain = 100
 
 // add counts a connection.
 func (t *Tracker) add(key connKey, h *host, c *client, conn tracked) {

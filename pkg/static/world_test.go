@@ -36,7 +36,7 @@ type event struct {
 // newWorld begins with the first setup.
 func newWorld(t *testing.T, pick func(int) int) *world {
 	w := &world{t: t, pick: pick, tr: New(), now: boot, entered: map[netip.Addr]time.Duration{}}
-	w.o = oracle{now: boot, peaks: map[netip.Addr]int{}, denied: map[netip.Addr]int{}}
+	w.o = oracle{now: boot, peaks: map[netip.Addr]int{}, denied: map[netip.Addr]int{}, vain: map[netip.Addr][]time.Duration{}}
 	w.configure(setups[0])
 	w.lost = false // there is nothing yet
 	w.tick(0)
