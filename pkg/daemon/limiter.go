@@ -203,6 +203,7 @@ func (l *limiter) keep(ctx context.Context, ready func()) error {
 	for {
 		select {
 		case <-ctx.Done():
+			l.letGo()
 			return nil
 		case <-tick.C:
 			l.with(func(t *static.Tracker, now time.Duration) { t.Tick(now) })
@@ -221,6 +222,19 @@ func (l *limiter) keep(ctx context.Context, ready func()) error {
 			written = l.write()
 		}
 	}
+}
+
+// letGo empties the sets of full hosts, which nobody else would: where the ruleset
+// lets SYNs pass without a daemon, they are to pass.
+func (l *limiter) letGo() {
+	if len(l.full) == 0 {
+		return
+	}
+	l.mu.Lock()
+	sets := l.tracker.Sets()
+	l.mu.Unlock()
+	sets.Full = nil
+	l.failed(l.opt.Ruleset.Apply(sets))
 }
 
 // configure puts in force what the ruleset says now.
