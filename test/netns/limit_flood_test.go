@@ -35,9 +35,9 @@ const (
 	deliverIn = 4                // clients at a time
 )
 
-// flood sends SYNs to an address from invented ones until stop is called, as fast
-// as the machine does, and returns how many there were.
-func flood(t *testing.T, l *lab.Lab, to netip.AddrPort) (stop func() uint64) {
+// flood sends SYNs to an address from so many invented ones until stop is called,
+// as fast as the machine does, and returns how many there were.
+func flood(t *testing.T, l *lab.Lab, to netip.AddrPort, sources int) (stop func() uint64) {
 	t.Helper()
 	var index int
 	var mac net.HardwareAddr
@@ -74,7 +74,7 @@ func flood(t *testing.T, l *lab.Lab, to netip.AddrPort) (stop func() uint64) {
 	var done sync.WaitGroup
 	done.Go(func() {
 		defer unix.Close(fd)
-		frames := floodFrames(to, mac)
+		frames := floodFrames(to, mac, sources)
 		for i := 0; !stopped.Load(); i = (i + 1) % len(frames) {
 			if err := unix.Sendto(fd, frames[i], 0, &unix.SockaddrLinklayer{Ifindex: index, Halen: 6}); err == nil {
 				sent.Add(1)
@@ -89,10 +89,10 @@ func flood(t *testing.T, l *lab.Lab, to netip.AddrPort) (stop func() uint64) {
 }
 
 // floodFrames are SYNs, each from another address and port.
-func floodFrames(to netip.AddrPort, mac net.HardwareAddr) [][]byte {
+func floodFrames(to netip.AddrPort, mac net.HardwareAddr, sources int) [][]byte {
 	random := rand.New(rand.NewPCG(3, 4))
 	base := netip.MustParsePrefix(floodNet).Addr().As4()
-	frames := make([][]byte, spoofed)
+	frames := make([][]byte, sources)
 	for i := range frames {
 		a := base
 		binary.BigEndian.PutUint16(a[2:], uint16(i+256))
@@ -229,7 +229,7 @@ func TestLimitFlood(t *testing.T) {
 				t.Fatal(err)
 			}
 			start := time.Now()
-			stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"))
+			stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"), spoofed)
 			eventually(t, "the server is in intercept", func() bool { return w.static(t, globalIP4).Intercept })
 			entered := time.Since(start)
 			w.idles(t)

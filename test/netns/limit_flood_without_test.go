@@ -19,7 +19,7 @@ func TestLimitFloodWithout(t *testing.T) {
 		t.Fatalf("%v: %s", err, out)
 	}
 	take(t, w.Lab)
-	stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"))
+	stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(globalIP4+":25"), spoofed)
 	stop := make(chan struct{})
 	time.AfterFunc(*floodFor, func() { close(stop) })
 	all, arrived, worst, _ := deliveries(w.Lab, globalIP4, stop)

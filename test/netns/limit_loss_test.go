@@ -25,7 +25,7 @@ func TestLimitEventsLost(t *testing.T) {
 	w.refused(t, globalIP4)
 
 	signal(t, w, syscall.SIGSTOP)
-	stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(lab.OutsideIP4+":2525")) // no limited host: nothing is queued
+	stopFlood := flood(t, w.Lab, netip.MustParseAddrPort(lab.OutsideIP4+":2525"), spoofed) // no limited host: nothing is queued
 	eventually(t, "the kernel drops events", func() bool { return w.eventsDropped(t) })
 	for _, c := range conns[:closed] {
 		c.Close()
