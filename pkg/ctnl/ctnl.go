@@ -12,11 +12,13 @@ package ctnl
 import (
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync/atomic"
 	"syscall"
 	"time"
 
-	"github.com/ti-mo/conntrack"
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
 
 	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/static"
@@ -24,7 +26,7 @@ import (
 
 // Conn is a conntrack socket for requests. It is safe for concurrent use.
 type Conn struct {
-	requests *conntrack.Conn
+	requests *netlink.Conn
 	count    counters
 
 	// Others in tests.
@@ -50,7 +52,7 @@ type Counters struct {
 
 // Open connects to conntrack of the calling thread's network namespace.
 func Open() (*Conn, error) {
-	c, err := conntrack.Dial(nil)
+	c, err := netlink.Dial(unix.NETLINK_NETFILTER, nil)
 	if err != nil {
 		return nil, fmt.Errorf("open conntrack: %w", remedy(err))
 	}
@@ -75,49 +77,34 @@ func (c *Conn) Counters() Counters {
 }
 
 // Delete removes the entry of a connection, so that the kernel takes its later
-// packets for invalid. That there is none is counted, not an error: it was
-// closed meanwhile, or both its addresses are translated, which neither tuple
-// shows at the forward hook; the engine's tombstone covers that.
-func (c *Conn) Delete(t flow.Tuple) error {
-	for _, lookup := range lookups(t) {
-		err := c.requests.Delete(lookup)
+// packets for invalid. An id other than 0 is that of the entry: a later one of the
+// same addresses stays, unless it has the same memory and so the same id
+// (nf_ct_get_id). It reports whether there was one: that there is none is
+// counted, not an error. It was closed meanwhile, or both its addresses are
+// translated, which neither tuple shows at the forward hook; the engine's tombstone
+// covers that.
+func (c *Conn) Delete(t flow.Tuple, id uint32) (deleted bool, err error) {
+	for _, tuple := range lookups(t) {
+		_, err := c.requests.Execute(deletion(tuple, id))
 		if err == nil {
 			c.count.deleted.Add(1)
-			return nil
+			return true, nil
 		}
 		if !errors.Is(err, syscall.ENOENT) {
-			return fmt.Errorf("delete conntrack entry %s to %s: %w", t.Client, t.Server, remedy(err))
+			return false, fmt.Errorf("delete conntrack entry %s to %s: %w", t.Client, t.Server, remedy(err))
 		}
 	}
 	c.count.unknown.Add(1)
-	return nil
+	return false, nil
 }
 
-// lookups are the requests that find a connection: by its reply tuple, which
-// holds the server as it is behind DNAT, and by its original tuple, for one
-// whose source only is translated. The kernel searches both directions of all
-// entries for the tuple named original (ctnetlink_del_conntrack), so both
-// requests use that; the other is there because the library takes the address
-// family from the two together.
-func lookups(t flow.Tuple) [2]conntrack.Flow {
-	original, reply := tuple(t), tuple(flow.Tuple{Client: t.Server, Server: t.Client})
-	return [2]conntrack.Flow{
-		{TupleOrig: reply, TupleReply: original},
-		{TupleOrig: original, TupleReply: reply},
-	}
-}
-
-// tuple is a packet of t from its client in the words of the library.
-func tuple(t flow.Tuple) conntrack.Tuple {
-	return conntrack.Tuple{
-		IP: conntrack.IPTuple{
-			SourceAddress:      t.Client.Addr().Unmap(),
-			DestinationAddress: t.Server.Addr().Unmap(),
-		},
-		Proto: conntrack.ProtoTuple{
-			Protocol: syscall.IPPROTO_TCP, SourcePort: t.Client.Port(), DestinationPort: t.Server.Port(),
-		},
-	}
+// lookups are the tuples that find a connection: its reply tuple, which holds the
+// server as it is behind DNAT, and its original tuple, for one whose source only is
+// translated. Client is the source.
+func lookups(t flow.Tuple) [2]flow.Tuple {
+	client := netip.AddrPortFrom(t.Client.Addr().Unmap(), t.Client.Port())
+	server := netip.AddrPortFrom(t.Server.Addr().Unmap(), t.Server.Port())
+	return [2]flow.Tuple{{Client: server, Server: client}, {Client: client, Server: server}}
 }
 
 // Known returns the TCP connections that conntrack knows now.

@@ -82,7 +82,7 @@ func TestDeleteAndListen(t *testing.T) {
 			defer c.Close()
 			gone := listenTo(t, c)
 			conn := flow.Tuple{Client: connect(t, tt.server, tt.dial), Server: netip.MustParseAddrPort(tt.server)}
-			if n := entries(t, c); n != 1 {
+			if n := entries(t); n != 1 {
 				t.Fatalf("%d entries before, want 1", n)
 			}
 			if known, err := c.Known(); err != nil {
@@ -90,11 +90,18 @@ func TestDeleteAndListen(t *testing.T) {
 			} else if _, ok := known[conn.Key()]; len(known) != 1 || !ok {
 				t.Errorf("known are %v, want %v", known, conn.Key())
 			}
-			if err := c.Delete(conn); err != nil {
+			of, err := dump()
+			if err != nil {
 				t.Fatal(err)
 			}
+			if deleted, err := c.Delete(conn, of[0].ID+1); deleted || err != nil || entries(t) != 1 {
+				t.Fatalf("of another id: deleted %v, %v; %d entries afterwards, want 1", deleted, err, entries(t))
+			}
+			if deleted, err := c.Delete(conn, of[0].ID); deleted != tt.deletes || err != nil {
+				t.Fatalf("deleted %v, want %v; %v", deleted, tt.deletes, err)
+			}
 			if !tt.deletes {
-				if n, got := entries(t, c), c.Counters(); n != 1 || got != (Counters{Unknown: 1}) {
+				if n, got := entries(t), c.Counters(); n != 1 || got != (Counters{Unknown: 2}) {
 					t.Fatalf("%d entries afterwards, want 1; counted %+v", n, got)
 				}
 				return
@@ -107,13 +114,13 @@ func TestDeleteAndListen(t *testing.T) {
 			case <-time.After(patience):
 				t.Fatal("no event")
 			}
-			if n := entries(t, c); n != 0 {
+			if n := entries(t); n != 0 {
 				t.Errorf("%d entries afterwards, want 0", n)
 			}
-			if err := c.Delete(conn); err != nil {
-				t.Errorf("deleted twice: %v", err)
+			if deleted, err := c.Delete(conn, 0); deleted || err != nil {
+				t.Errorf("deleted twice: %v, %v", deleted, err)
 			}
-			if got, want := c.Counters(), (Counters{Deleted: 1, Unknown: 1, Events: 1}); got != want {
+			if got, want := c.Counters(), (Counters{Deleted: 1, Unknown: 2, Events: 1}); got != want {
 				t.Errorf("counted %+v, want %+v", got, want)
 			}
 		})
@@ -159,9 +166,9 @@ func inBackground(t testing.TB, f func(context.Context) error) {
 }
 
 // entries counts conntrack's TCP entries.
-func entries(t *testing.T, c *Conn) int {
+func entries(t *testing.T) int {
 	t.Helper()
-	all, err := c.requests.Dump(nil)
+	all, err := dump()
 	if err != nil {
 		t.Fatal(err)
 	}

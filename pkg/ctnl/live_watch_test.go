@@ -162,7 +162,7 @@ func TestWatchLive(t *testing.T) {
 			}
 			server.Close()
 			want(6, static.TimeWait)
-			if err := c.Delete(flow.Tuple(conn)); err != nil {
+			if _, err := c.Delete(flow.Tuple(conn), 0); err != nil {
 				t.Fatal(err)
 			}
 			if e := w.event(); !e.gone || e.Conn != conn || e.ID != id {
@@ -176,14 +176,25 @@ func TestWatchLive(t *testing.T) {
 	}
 }
 
+// library is ti-mo's conntrack, which makes entries and flushes them.
+func library(t testing.TB) *conntrack.Conn {
+	t.Helper()
+	c, err := conntrack.Dial(nil)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { c.Close() })
+	return c
+}
+
 // create makes n entries, with ports from 1000.
-func create(t testing.TB, c *Conn, n int) {
+func create(t testing.TB, c *conntrack.Conn, n int) {
 	t.Helper()
 	for i := range n {
 		client := netip.AddrFrom4([4]byte{10, 0, byte(i >> 12), 1})
 		f := conntrack.NewFlow(6, 0, client, netip.MustParseAddr("10.1.0.1"), 1000+uint16(i&0xfff), 25, 600, 0)
 		f.ProtoInfo.TCP = &conntrack.ProtoInfoTCP{State: uint8(static.Established)}
-		if err := c.requests.Create(f); err != nil {
+		if err := c.Create(f); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -209,8 +220,8 @@ func TestWatchOverrun(t *testing.T) {
 	if n := len(w.dump()); n != 0 {
 		t.Fatalf("%d entries at first", n)
 	}
-	create(t, c, 300)
-	if err := c.Delete(flow.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1007"), Server: netip.MustParseAddrPort("10.1.0.1:25")}); err != nil {
+	create(t, library(t), 300)
+	if _, err := c.Delete(flow.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1007"), Server: netip.MustParseAddrPort("10.1.0.1:25")}, 0); err != nil {
 		t.Fatal(err)
 	}
 	want, count := map[static.Conn]uint32{}, map[static.Conn]uint32{} // IDs; count is what a count by dumps and events comes to
@@ -281,7 +292,7 @@ func TestListenOverrun(t *testing.T) {
 			})
 	})
 	<-subscribed
-	create(t, c, 300)
+	create(t, library(t), 300)
 	open := map[flow.Key]struct{}{}
 	for i := range uint16(300) {
 		conn := flow.Tuple{Client: netip.AddrPortFrom(netip.MustParseAddr("10.0.0.1"), 1000+i), Server: netip.MustParseAddrPort("10.1.0.1:25")}
@@ -289,7 +300,7 @@ func TestListenOverrun(t *testing.T) {
 		if i%100 == 0 {
 			continue
 		}
-		if err := c.Delete(conn); err != nil {
+		if _, err := c.Delete(conn, 0); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -329,7 +340,7 @@ func TestBatchWaits(t *testing.T) {
 // for each of 10,000 connections.
 func BenchmarkEvents(b *testing.B) {
 	inNamespace(b)
-	c := open(b)
+	c := library(b)
 	const n = 10000
 	total := 0
 	for b.Loop() {
@@ -342,7 +353,7 @@ func BenchmarkEvents(b *testing.B) {
 			b.Fatal(err)
 		}
 		create(b, c, n)
-		if err := c.requests.Flush(); err != nil {
+		if err := c.Flush(); err != nil {
 			b.Fatal(err)
 		}
 		b.StartTimer()
@@ -364,7 +375,7 @@ func BenchmarkDump(b *testing.B) {
 	for _, n := range []int{10000, 100000} {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			inNamespace(b)
-			create(b, open(b), n)
+			create(b, library(b), n)
 			for b.Loop() {
 				if all, err := dump(); err != nil || len(all) != n {
 					b.Fatalf("%d entries, %v", len(all), err)

@@ -7,14 +7,18 @@ import (
 	"net/netip"
 	"syscall"
 
+	"github.com/mdlayher/netlink"
+	"golang.org/x/sys/unix"
+
+	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/nlmsg"
 	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // The netlink messages of conntrack, as linux/netfilter/nfnetlink_conntrack.h has
-// them. ti-mo/conntrack reads them too, in 50 to 100 microseconds each, which is
-// longer than the kernel takes to make them under a flood of connections; here it
-// is less than one.
+// them. ti-mo/conntrack knows them too: it reads one in 50 to 100 microseconds,
+// which is longer than the kernel takes to make it under a flood of connections, and
+// here it is less than one; and its deletions do not name the entry's id.
 const (
 	typeNew    = 1<<8 + 0 // NFNL_SUBSYS_CTNETLINK, IPCTNL_MSG_CT_NEW: an entry that is new, has changed, or is dumped
 	typeGet    = 1<<8 + 1 // IPCTNL_MSG_CT_GET
@@ -27,10 +31,10 @@ const (
 
 	attrIP       = 1 // CTA_TUPLE_IP
 	attrProto    = 2 // CTA_TUPLE_PROTO
-	attrSource4  = 1 // CTA_IP_V4_SRC
-	attrSource6  = 3 // CTA_IP_V6_SRC
+	attrSource4  = 1 // CTA_IP_V4_SRC; _DST is the next one
+	attrSource6  = 3 // CTA_IP_V6_SRC; likewise
 	attrProtoNum = 1 // CTA_PROTO_NUM
-	attrPort     = 2 // CTA_PROTO_SRC_PORT
+	attrPort     = 2 // CTA_PROTO_SRC_PORT; likewise
 	attrTCP      = 1 // CTA_PROTOINFO_TCP
 	attrState    = 1 // CTA_PROTOINFO_TCP_STATE
 )
@@ -123,4 +127,41 @@ func source(tuple []byte) netip.AddrPort {
 		return netip.AddrPort{}
 	}
 	return netip.AddrPortFrom(addr, binary.BigEndian.Uint16(port))
+}
+
+// deletion asks for the entry that has this tuple in one of its directions; an id
+// other than 0 must be the entry's. The kernel searches both directions for the
+// tuple named original (ctnetlink_del_conntrack).
+func deletion(t flow.Tuple, id uint32) netlink.Message {
+	family, source := byte(unix.AF_INET), uint16(attrSource4)
+	if t.Client.Addr().Is6() {
+		family, source = unix.AF_INET6, attrSource6
+	}
+	e := netlink.NewAttributeEncoder()
+	e.ByteOrder = binary.BigEndian
+	e.Nested(attrOriginal, func(e *netlink.AttributeEncoder) error {
+		e.Nested(attrIP, func(e *netlink.AttributeEncoder) error {
+			e.Bytes(source, t.Client.Addr().AsSlice())
+			e.Bytes(source+1, t.Server.Addr().AsSlice())
+			return nil
+		})
+		e.Nested(attrProto, func(e *netlink.AttributeEncoder) error {
+			e.Uint8(attrProtoNum, syscall.IPPROTO_TCP)
+			e.Uint16(attrPort, t.Client.Port())
+			e.Uint16(attrPort+1, t.Server.Port())
+			return nil
+		})
+		return nil
+	})
+	if id != 0 {
+		e.Uint32(attrID, id)
+	}
+	attrs, err := e.Encode()
+	if err != nil {
+		panic(err) // an attribute is longer than 64 KiB
+	}
+	return netlink.Message{
+		Header: netlink.Header{Type: typeDelete, Flags: netlink.Request | netlink.Acknowledge},
+		Data:   append([]byte{family, 0, 0, 0}, attrs...),
+	}
 }

@@ -30,8 +30,9 @@ type Queue interface {
 
 // Conntrack is the kernel's table of connections; pkg/ctnl has the real one.
 type Conntrack interface {
-	// Delete removes a connection.
-	Delete(flow.Tuple) error
+	// Delete removes the entry of a connection, and reports whether there was
+	// one. An id other than 0 must be the entry's.
+	Delete(t flow.Tuple, id uint32) (deleted bool, err error)
 	// Listen tells closed connections until ctx ends; it calls subscribed when
 	// the first one can come. When it has missed some, it gives lost all that
 	// are open; nobody writes to the map.
@@ -94,7 +95,7 @@ type Daemon struct {
 
 	limiter *limiter // nil: connections are not limited
 	limits  chan static.Event
-	cuts    chan flow.Tuple // half-open connections that the limiter ends
+	cuts    chan static.Kill // connections that the limiter ends
 }
 
 // New returns a Daemon that has not opened anything yet.
@@ -104,7 +105,7 @@ func New(opt Options) *Daemon {
 		events: make(chan engine.Event, eventsWaiting),
 		kills:  make(chan flow.Tuple, killsWaiting),
 		limits: make(chan static.Event, limitsWaiting),
-		cuts:   make(chan flow.Tuple, killsWaiting),
+		cuts:   make(chan static.Kill, killsWaiting),
 	}
 	if opt.Limit != nil {
 		d.limiter = newLimiter(d, *opt.Limit)
@@ -186,19 +187,11 @@ func (d *Daemon) notify(state string) {
 // kernel's spread of connections over queues is not known here.
 func (d *Daemon) conntrack() Task {
 	return NewTask("conntrack events", func(ctx context.Context, ready func()) error {
-		tell := func(e ending) {
-			for _, s := range d.shards {
-				select {
-				case s.gone <- e:
-				case <-ctx.Done():
-				}
-			}
-		}
 		return d.opt.Conntrack.Listen(ctx, ready,
-			func(t flow.Tuple) { tell(ending{by: conntrackForgot, conn: t}) },
+			func(t flow.Tuple) { d.tell(ending{by: conntrackForgot, conn: t}) },
 			func(known map[flow.Key]struct{}) {
 				d.log.Warnf("conntrack events were lost: compared with its %d connections", len(known))
-				tell(ending{by: eventsLost, known: known})
+				d.tell(ending{by: eventsLost, known: known})
 			})
 	})
 }
@@ -206,25 +199,44 @@ func (d *Daemon) conntrack() Task {
 // kill deletes conntrack entries until the shards have ended.
 func (d *Daemon) kill() {
 	for t := range d.kills {
-		if err := d.opt.Conntrack.Delete(t); err != nil {
-			d.log.Warn(err)
+		d.delete(t, 0)
+	}
+}
+
+// delete deletes a conntrack entry, and reports whether it was there.
+func (d *Daemon) delete(t flow.Tuple, id uint32) bool {
+	deleted, err := d.opt.Conntrack.Delete(t, id)
+	if err != nil {
+		d.log.Warn(err)
+	}
+	return deleted
+}
+
+// tell tells all shards of an ending.
+func (d *Daemon) tell(e ending) {
+	for _, s := range d.shards {
+		select {
+		case s.gone <- e:
+		case <-s.stopped:
 		}
 	}
 }
 
-// cut ends half-open connections of hosts in intercept until the tasks have
-// ended: the shards forget them, and so does conntrack. The shards come first:
-// conntrack tells of what is deleted, and the record would give that as the cause.
+// cut ends connections on behalf of the limiter until the tasks have ended. The
+// shards learn first of half-open ones: conntrack tells of what is deleted, and the
+// record would give that as the cause. They learn of closed ones if those were
+// there: else another connection may have taken their place.
 func (d *Daemon) cut() {
-	for t := range d.cuts {
-		for _, s := range d.shards {
-			select {
-			case s.gone <- ending{by: intercepted, conn: t}:
-			case <-s.stopped:
-			}
+	for k := range d.cuts {
+		conn := flow.Tuple(k.Conn)
+		if k.Half {
+			d.tell(ending{by: intercepted, conn: conn})
+			d.delete(conn, k.ID)
+			continue
 		}
-		if err := d.opt.Conntrack.Delete(t); err != nil {
-			d.log.Warn(err)
+		at := time.Since(d.opt.Start)
+		if d.delete(conn, k.ID) {
+			d.tell(ending{by: deleted, conn: conn, at: at})
 		}
 	}
 }

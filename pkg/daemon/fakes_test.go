@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"fmt"
 	"strings"
 	"sync"
 	"testing"
@@ -92,7 +93,8 @@ type fakeEngine struct {
 	times  []time.Duration
 	forgot []flow.Tuple
 	cut    []flow.Tuple
-	ends   []string // "forget" and "cut", in their order
+	closed []time.Duration // when those were deleted
+	ends   []string        // "forget", "cut" and "close PORT", in their order
 
 	reconciled []bool // of each Reconcile: the zero Tuple was known
 	bad        string // "tick", "forget" or "counters": where it panics
@@ -154,6 +156,12 @@ func (e *fakeEngine) Cut(_ time.Duration, k flow.Tuple) []engine.Decision {
 	return nil
 }
 
+func (e *fakeEngine) Close(now, then time.Duration, k flow.Tuple) []engine.Decision {
+	e.ends = append(e.ends, fmt.Sprint("close ", k.Client.Port()))
+	e.closed = append(e.closed, then)
+	return nil
+}
+
 func (e *fakeEngine) Reconcile(_ time.Duration, known func(flow.Key) bool) []engine.Decision {
 	e.reconciled = append(e.reconciled, known(flow.Tuple{}.Key()))
 	return nil
@@ -188,13 +196,19 @@ type fakeConntrack struct {
 	tells   bool // of what is deleted, at once, as the kernel does
 }
 
-func (c *fakeConntrack) Delete(t flow.Tuple) error {
+// missing is the id of an entry that is not there.
+const missing = 404
+
+func (c *fakeConntrack) Delete(t flow.Tuple, id uint32) (bool, error) {
 	if c.tells {
 		c.gone <- t
 		<-time.After(time.Millisecond) // until the shards know
 	}
 	c.deleted <- t
-	return errors.New("delete conntrack entry: out of luck")
+	if id == missing {
+		return false, nil
+	}
+	return id != 0, errors.New("delete conntrack entry: out of luck")
 }
 
 func (c *fakeConntrack) Listen(ctx context.Context, subscribed func(), gone func(flow.Tuple), lost func(map[flow.Key]struct{})) error {

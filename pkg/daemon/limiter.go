@@ -11,7 +11,6 @@ import (
 
 	"github.com/smtpwall/smtpwall/pkg/ctnl"
 	"github.com/smtpwall/smtpwall/pkg/engine"
-	"github.com/smtpwall/smtpwall/pkg/flow"
 	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
@@ -183,9 +182,9 @@ func (l *limiter) with(do func(t *static.Tracker, now time.Duration)) {
 			l.count.EventsLost++
 		}
 	}
-	for _, c := range l.tracker.TakeKills() {
+	for _, k := range l.tracker.TakeKills() {
 		select {
-		case l.daemon.cuts <- flow.Tuple(c):
+		case l.daemon.cuts <- k:
 		default:
 			l.count.KillsLost++
 		}

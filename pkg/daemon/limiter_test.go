@@ -363,6 +363,36 @@ func TestLimitCutsBeforeConntrackTells(t *testing.T) {
 	})
 }
 
+// TestLimitForgetsClosed has conntrack forget connections that it takes for closed,
+// and then the shards; but not where conntrack has another one in their place.
+func TestLimitForgetsClosed(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		r := newLimitRig(host(3, 0))
+		r.start()
+		for port, id := range map[uint16]uint32{0: 1, 1: missing} {
+			r.syn(t, conn(port), 3)
+			for _, state := range []static.State{static.Established, static.TimeWait} {
+				r.conntrackSays(func(w ctnl.Watcher) { w.Changed(static.Entry{Conn: conn(port), ID: id, State: state}) })
+			}
+		}
+		ended := time.Since(r.opt.Start)
+		pass(3 * time.Second)
+		deleted := []flow.Tuple{<-r.conntrack.deleted, <-r.conntrack.deleted}
+		synctest.Wait()
+		if got, want := inOrder(deleted), []flow.Tuple{flow.Tuple(conn(0)), flow.Tuple(conn(1))}; !slices.Equal(got, want) {
+			t.Errorf("deleted %v, want %v", got, want)
+		}
+		e := r.engines[0][0]
+		if got, want := strings.Join(e.ends, " "), fmt.Sprint("close ", conn(0).Client.Port()); got != want {
+			t.Errorf("the shard was told %q, want %q", got, want)
+		}
+		if len(e.closed) != 1 || e.closed[0] < ended+2*time.Second || e.closed[0] > ended+3*time.Second {
+			t.Errorf("as of %v, want two seconds after %v", e.closed, ended)
+		}
+		r.finish(t)
+	})
+}
+
 // TestLimitResumes finds a host in intercept that was when the daemon ended.
 func TestLimitResumes(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {

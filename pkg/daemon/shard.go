@@ -19,11 +19,18 @@ type decider interface {
 	Tick(time.Duration) []engine.Decision
 }
 
-// forgetter is the part of engine.Engine that learns of connections' ends.
+// forgetter is the part of engine.Engine that learns from conntrack of connections'
+// ends.
 type forgetter interface {
 	Forget(time.Duration, flow.Tuple) []engine.Decision
-	Cut(time.Duration, flow.Tuple) []engine.Decision
 	Reconcile(now time.Duration, known func(flow.Key) bool) []engine.Decision
+}
+
+// ender is the part of engine.Engine that learns of connections that the limiter
+// has ended.
+type ender interface {
+	Cut(time.Duration, flow.Tuple) []engine.Decision
+	Close(now, then time.Duration, k flow.Tuple) []engine.Decision
 }
 
 // reporter is the part of engine.Engine that tells what was done.
@@ -37,6 +44,7 @@ type reporter interface {
 type inspector interface {
 	decider
 	forgetter
+	ender
 	reporter
 	lister
 }
@@ -45,6 +53,7 @@ type inspector interface {
 type ending struct {
 	by    cause
 	conn  flow.Tuple
+	at    time.Duration         // of deleted: when
 	known map[flow.Key]struct{} // of eventsLost: all connections that are open
 }
 
@@ -55,6 +64,7 @@ type cause uint8
 const (
 	conntrackForgot cause = iota
 	intercepted           // a half-open one, whose server's place a client needs
+	deleted               // the limiter has had conntrack forget a closed one
 	eventsLost            // conntrack has forgotten those that are not known
 )
 
@@ -187,6 +197,8 @@ func (s *shard) ended(e ending) []engine.Decision {
 	switch e.by {
 	case intercepted:
 		return s.engine.Cut(s.now(), e.conn)
+	case deleted:
+		return s.engine.Close(s.now(), e.at, e.conn)
 	case eventsLost:
 		return s.engine.Reconcile(s.now(), func(k flow.Key) bool { _, ok := e.known[k]; return ok })
 	}

@@ -93,8 +93,20 @@ func (e *Engine) Tick(now time.Duration) []Decision {
 	return e.out
 }
 
-// Forget ends a connection that conntrack no longer knows.
+// Forget ends a connection that conntrack no longer knows, if it is as old as that
+// word must be.
 func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
+	return e.forget(now, now-settling, k)
+}
+
+// Close ends a connection that conntrack took for closed, and whose entry was
+// deleted then. One that began later is another one.
+func (e *Engine) Close(now, then time.Duration, k flow.Tuple) []Decision {
+	return e.forget(now, then, k)
+}
+
+// forget ends a connection that began before then.
+func (e *Engine) forget(now, then time.Duration, k flow.Tuple) []Decision {
 	e.begin(now)
 	key := k.Key()
 	delete(e.known, key)
@@ -103,7 +115,7 @@ func (e *Engine) Forget(now time.Duration, k flow.Tuple) []Decision {
 		return e.out
 	}
 	s := &en.Value
-	if s.again() == nil && e.now-s.started < settling && !s.torn {
+	if s.again() == nil && s.started > then && !s.torn {
 		// conntrack may mean an earlier connection of the same addresses.
 		if en.Timer() == flow.Embryonic {
 			e.table.SetTimer(en, flow.Greeting, e.now)

@@ -273,6 +273,28 @@ func TestForget(t *testing.T) {
 	}
 }
 
+// A connection whose entry was deleted, because conntrack took it for closed, ends
+// however young it is. One that began since is another one.
+func TestClose(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		since time.Duration // from the deletion to the SYN
+		log   []string
+	}{
+		{"it was there", -time.Millisecond, []string{"built", "teardown 6"}},
+		{"it began later", time.Millisecond, []string{"built"}},
+	} {
+		w := newWire(t, Options{})
+		then := w.now - tt.since
+		w.handshake()
+		w.talk("S: 220 x\nC: NOOP")
+		w.take(w.e.Close(w.now, then, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+		if diff := cmp.Diff(tt.log, w.log()); diff != "" {
+			t.Errorf("%s: %s", tt.name, diff)
+		}
+	}
+}
+
 // TCP intercept ends half-open connections only: those without a SYN-ACK, and those
 // whose server has answered and whose client has not been heard of again.
 func TestCut(t *testing.T) {

@@ -132,7 +132,7 @@ func trackerFamilies() []family[static.Counters] {
 		l.gauge("static_connections", "Connections counted now, of all static hosts.", func(c *counters) uint64 { return c.Connections }),
 		l.counter("static_syns_total", "SYNs to limited static hosts.", func(c *counters) uint64 { return c.SYNs }),
 		l.counter("static_syns_refused_total", "SYNs dropped at a limit.", func(c *counters) uint64 { return c.Refused }),
-		l.counter("static_syns_delayed_total", "SYNs dropped as a host entered intercept, so that the next one is answered with a cookie.", func(c *counters) uint64 { return c.Delayed }),
+		l.counter("static_syns_delayed_total", "SYNs dropped to come again: as a host entered intercept, or while the entry of their port's last connection was being deleted.", func(c *counters) uint64 { return c.Delayed }),
 		l.counter("static_overflow_total", "Connections refused or not counted because the table of connections was full.", func(c *counters) uint64 { return c.Overflow }),
 		l.counter("static_unconfirmed_total", "Connections whose SYN was admitted and that conntrack never told of.", func(c *counters) uint64 { return c.Unconfirmed }),
 		l.counter("static_missed_total", "Changes that only a dump of conntrack told of.", func(c *counters) uint64 { return c.Missed }),

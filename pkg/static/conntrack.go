@@ -51,6 +51,7 @@ func (t *Tracker) update(e Entry) bool {
 	case known && !counts && (conn.phase == admitted || conn.id != e.ID):
 		return false // the entry of an earlier connection of these addresses
 	case known && !counts:
+		t.close(key, e.ID)
 		t.remove(key)
 	case known:
 		news := conn.phase != to
@@ -100,6 +101,7 @@ func (t *Tracker) Resync(now time.Duration, entries []Entry) {
 	t.now = now
 	t.dump++
 	for _, e := range entries {
+		t.closeUnknown(e)
 		if t.update(e) {
 			t.count.Missed++
 		}

@@ -94,9 +94,9 @@ func (t *Tracker) TakeEvents() []Event {
 	return evs
 }
 
-// TakeKills returns the half-open connections, since the last call, whose
-// conntrack entries are to be deleted, in no order. The caller owns them.
-func (t *Tracker) TakeKills() []Conn {
+// TakeKills returns the connections, since the last call, whose conntrack entries
+// are to be deleted, in no order. The caller owns them.
+func (t *Tracker) TakeKills() []Kill {
 	kills := t.kills
 	t.kills = nil
 	return kills

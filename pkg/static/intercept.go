@@ -89,10 +89,9 @@ func (t *Tracker) cut() {
 	if len(t.flooded) == 0 {
 		return
 	}
-	t.kills = t.kills[:0]
 	for key, conn := range t.conns {
 		if conn.phase == halfOpen && !conn.proven && t.now-conn.since >= aggressive && t.flooded[key.host()] != nil {
-			t.kills = append(t.kills, key.conn())
+			t.kills = append(t.kills, Kill{key.conn(), conn.id, true})
 		}
 	}
 }
@@ -178,6 +177,7 @@ func (t *Tracker) Full(counts map[netip.Addr]uint64) {
 func (t *Tracker) Tick(now time.Duration) {
 	t.now = now
 	t.confirm()
+	t.closeOld()
 	if t.second == 0 || now-t.second > halfOpenFor {
 		t.second = now
 	}

@@ -340,8 +340,8 @@ func TestOldHalfOpenAreCut(t *testing.T) {
 	for range 12 {
 		r.pass(time.Second)
 		for _, c := range r.TakeKills() {
-			if cut[c] == 0 {
-				cut[c] = r.now - boot
+			if cut[c.Conn] == 0 && c.Half {
+				cut[c.Conn] = r.now - boot
 			}
 		}
 		check(t, "taken", len(r.TakeKills()), 0)

@@ -89,7 +89,12 @@ type Tracker struct {
 	dump    uint32 // how many there were
 	changed bool   // what Sets returns
 	events  []Event
-	kills   []Conn
+	kills   []Kill
+	fresh   []closed           // connections that have just ended, the oldest first
+	closing []closed           // those of them whose entries stay for a while, likewise
+	killed  []closed           // those whose entries are being deleted, likewise
+	ended   map[connKey]ending // of all of these
+	serial  uint64             // the last one given
 	count   Counters
 }
 
@@ -105,7 +110,7 @@ type Counters struct {
 	Connections uint64 // counted now
 	SYNs        uint64 // decided on
 	Refused     uint64 // of them: over a limit
-	Delayed     uint64 // of them: dropped, so that the next one is answered with a cookie
+	Delayed     uint64 // of them: dropped to come again, answered with a cookie or when the entry of an ended connection is gone
 	Overflow    uint64 // refused or not counted because MaxConns connections are
 	Unconfirmed uint64 // admitted, but never seen by conntrack
 	Missed      uint64 // changes that only a dump told of
@@ -124,6 +129,7 @@ type host struct {
 	told    silences
 	second  time.Duration // when the one of vain began
 	vain    uint32        // SYNs in it that opened no connection
+	closing uint32        // of the tracker's that are the host's
 	flood   *flood        // nil unless in intercept
 }
 
@@ -137,6 +143,7 @@ type client struct {
 func New() *Tracker {
 	return &Tracker{
 		conns: map[connKey]tracked{}, hosts: map[netip.Addr]*host{}, clients: map[netip.Addr]*client{}, flooded: map[netip.Addr]*host{},
+		ended: map[connKey]ending{},
 	}
 }
 
@@ -220,6 +227,10 @@ func (t *Tracker) SYN(now time.Duration, s SYN) (pass bool) {
 	t.count.SYNs++
 	key := s.key()
 	s.Conn = key.conn()
+	if !t.reopens(key, s.Proven) {
+		t.count.Delayed++
+		return false
+	}
 	if conn, known := t.conns[key]; known {
 		if s.Proven {
 			t.prove(key, conn)

@@ -99,7 +99,7 @@ func (w *world) rare() {
 		}
 	case 4:
 		for _, c := range w.tr.TakeKills() { // the daemon does as it is asked
-			w.end(slices.IndexFunc(w.entries, func(e Entry) bool { return e.Conn == c }))
+			w.end(slices.IndexFunc(w.entries, func(e Entry) bool { return e.Conn == c.Conn && e.ID == c.ID }))
 		}
 	case 5:
 		w.tr.TakeEvents()
@@ -132,6 +132,12 @@ func (w *world) syn() {
 	s := SYN{Conn: c, Interface: 3}
 	if w.entered[c.Server.Addr()] != 0 && w.pick(4) > 0 || w.pick(30) == 0 {
 		s = SYN{Conn: c, Proven: true}
+	}
+	if w.tr.ended[s.key()].killed && !s.Proven { // it has to come again
+		if w.tr.SYN(w.now, s) {
+			w.fail("SYN %v passes while an entry of its addresses is being deleted", s)
+		}
+		return
 	}
 	pass, intercept := w.o.syn(s)
 	got := w.tr.SYN(w.now, s)

@@ -255,6 +255,7 @@ func TestLimitFlood(t *testing.T) {
 				t.Errorf("records %v", lines(w.allRecords(t)))
 			}
 			w.interceptEnds(t)
+			eventually(t, "the server has heard of the end of all connections", func() bool { return w.lastACK(t) == 0 })
 			if *floodFor >= time.Minute {
 				w.leaves(t, globalIP4)
 			}
@@ -294,6 +295,26 @@ func (w *wall) interceptEnds(t *testing.T) {
 			t.Errorf("a half-open connection ended with %v", r)
 		}
 	}
+}
+
+// lastACK counts the server's connections that wait for the acknowledgement of their
+// FIN. Where the client's answer is lost they do so for minutes.
+func (w *wall) lastACK(t *testing.T) (n int) {
+	t.Helper()
+	const state, isLastACK = 3, "09" // column; tcp_states.h
+	err := w.Do(lab.Server, func() error {
+		text, err := os.ReadFile("/proc/thread-self/net/tcp")
+		for line := range strings.Lines(string(text)) {
+			if f := strings.Fields(line); len(f) > state && f[state] == isLastACK {
+				n++
+			}
+		}
+		return err
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
 }
 
 // leaves waits until a host leaves intercept, and tells how long that took.

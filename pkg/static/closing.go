@@ -1,0 +1,143 @@
+package static
+
+import "time"
+
+const (
+	// closingFor is how long the entry of a connection that has ended stays in
+	// conntrack: what was lost of its last segments is sent again meanwhile.
+	closingFor = 2 * time.Second
+
+	// freshFor is how long it stays at least: the segment that ended it may wait in
+	// a queue, and its answer too.
+	freshFor = 250 * time.Millisecond
+
+	// maxFresh is how many entries are younger than that, of all hosts. Overflow:
+	// those that come then are deleted at once.
+	maxFresh = 1 << 16
+
+	// killedFor is how long the deletion of an entry may take once it is asked for.
+	killedFor = 500 * time.Millisecond
+)
+
+// closed is a connection that conntrack takes for closed, and no longer counts.
+type closed struct {
+	key    connKey
+	id     uint32
+	at     time.Duration // when it ended; of one whose entry is deleted, when that was asked for
+	serial uint64
+}
+
+// ending is what becomes of the entry of a connection that has ended.
+type ending struct {
+	serial uint64 // of the last connection of the addresses
+	killed bool   // it is being deleted
+}
+
+// Kill is a connection whose conntrack entry is to be deleted.
+type Kill struct {
+	Conn
+	ID   uint32 // of the entry
+	Half bool   // the connection is half-open; else conntrack takes it for closed
+}
+
+// close has conntrack forget a connection that it takes for closed. It would go on
+// forwarding what comes of it, and it is easily fooled: a RST or two FINs behind a
+// gap are an end to conntrack and none to the server. Whoever stops counting must
+// have nothing left to count.
+func (t *Tracker) close(key connKey, id uint32) {
+	if t.mostClosing(t.hosts[key.host()]) == 0 {
+		return // nobody counts how many there are
+	}
+	t.serial++
+	c := closed{key, id, t.now, t.serial}
+	t.ended[key] = ending{serial: c.serial}
+	if len(t.fresh) >= maxFresh {
+		t.kill(c)
+		return
+	}
+	t.fresh = append(t.fresh, c)
+}
+
+// mostClosing is how many entries of a host may stay for the sake of segments that
+// were lost: as many as it may have connections. 0 is no limit.
+func (t *Tracker) mostClosing(h *host) uint32 {
+	if h.limits.Max > 0 {
+		return h.limits.Max
+	}
+	return t.cfg.Client.Max
+}
+
+// closeUnknown does the same with an entry of a dump whose connection is not
+// counted: its end came while nobody listened.
+func (t *Tracker) closeUnknown(e Entry) {
+	key := e.key()
+	_, known := t.conns[key]
+	_, told := t.ended[key]
+	if known || told || e.State != TimeWait && e.State != Close {
+		return
+	}
+	if h := t.host(key.host()); h != nil {
+		t.close(key, e.ID)
+		t.pruneHost(h)
+	}
+}
+
+// closeOld deletes the entries that have stayed long enough.
+func (t *Tracker) closeOld() {
+	for len(t.fresh) > 0 && t.now-t.fresh[0].at >= freshFor {
+		first := t.fresh[0]
+		t.fresh = t.fresh[1:]
+		h := t.hosts[first.key.host()]
+		switch {
+		case !t.stays(first):
+		case h == nil || h.closing >= t.mostClosing(h):
+			t.kill(first)
+		default:
+			h.closing++
+			t.closing = append(t.closing, first)
+		}
+	}
+	for len(t.closing) > 0 && t.now-t.closing[0].at >= closingFor {
+		first := t.closing[0]
+		t.closing = t.closing[1:]
+		if h := t.hosts[first.key.host()]; h != nil && h.closing > 0 { // it may have been forgotten meanwhile
+			h.closing--
+		}
+		if t.stays(first) {
+			t.kill(first)
+		}
+	}
+	for len(t.killed) > 0 && t.now-t.killed[0].at >= killedFor {
+		if first := t.killed[0]; t.stays(first) {
+			delete(t.ended, first.key)
+		}
+		t.killed = t.killed[1:]
+	}
+}
+
+// stays reports whether no later connection of the addresses has begun or ended.
+func (t *Tracker) stays(c closed) bool {
+	e, ok := t.ended[c.key]
+	return ok && e.serial == c.serial
+}
+
+// kill has an entry deleted.
+func (t *Tracker) kill(c closed) {
+	t.kills = append(t.kills, Kill{Conn: c.key.conn(), ID: c.id})
+	t.ended[c.key] = ending{c.serial, true}
+	c.at = t.now
+	t.killed = append(t.killed, c)
+}
+
+// reopens notes a SYN of addresses whose last connection has ended: conntrack gives
+// the new one an entry in the place of the old one, often with the same id, and
+// that must stay. It reports false while the old one is being deleted: the SYN has
+// to come again.
+func (t *Tracker) reopens(key connKey, proven bool) bool {
+	e, ok := t.ended[key]
+	if ok && e.killed && !proven { // synproxy sends its SYN once
+		return false
+	}
+	delete(t.ended, key)
+	return true
+}

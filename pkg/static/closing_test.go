@@ -1,0 +1,148 @@
+package static
+
+import (
+	"fmt"
+	"net/netip"
+	"strings"
+	"testing"
+	"time"
+)
+
+// taken are the kills since the last call: the clients' ports, with an h for a
+// half-open connection.
+func (r *rig) taken() string {
+	var all []string
+	for _, k := range r.TakeKills() {
+		mark := ""
+		if k.Half {
+			mark = "h"
+		}
+		if k.ID != r.ids[k.Conn] {
+			mark += "?"
+		}
+		all = append(all, fmt.Sprint(k.Client.Port(), mark))
+	}
+	return strings.Join(all, " ")
+}
+
+// A connection that conntrack takes for closed counts no more, and loses its entry:
+// two seconds later, or a quarter of a second where as many entries of its host stay
+// as it may have connections.
+func TestClosedLosesItsEntry(t *testing.T) {
+	r := newRig(t, one(Limits{2, 0}, true))
+	for port := range 3 {
+		r.open(conn(port))
+		r.becomes(conn(port), TimeWait)
+		r.want(local, 0, 0)
+	}
+	r.pass(200 * time.Millisecond)
+	check(t, "at first", r.taken(), "")
+	r.pass(50 * time.Millisecond)
+	check(t, "the third", r.taken(), fmt.Sprint(conn(2).Client.Port()))
+	r.pass(1700 * time.Millisecond)
+	check(t, "before two seconds", r.taken(), "")
+	r.pass(50 * time.Millisecond)
+	check(t, "after them", r.taken(), fmt.Sprint(conn(0).Client.Port(), " ", conn(1).Client.Port()))
+
+	r.open(conn(3))
+	r.becomes(conn(3), Close)
+	r.pass(time.Second)
+	check(t, "there is room again", r.taken(), "")
+	r.pass(time.Second)
+	check(t, "a reset one", r.taken(), fmt.Sprint(conn(3).Client.Port()))
+	r.open(conn(4))
+	r.ends(conn(4))
+	r.pass(5 * time.Second)
+	check(t, "one that conntrack has removed itself", r.taken(), "")
+}
+
+// conntrack gives a connection from a port that is used again the id of the one
+// before, if it pleases: its entry stays, and its SYN does not pass while the other
+// entry is being deleted.
+func TestClosedPortUsedAgain(t *testing.T) {
+	for _, tt := range []struct {
+		name   string
+		after  time.Duration // from the end of the first to the SYN of the second
+		proven bool
+		passes bool
+		taken  string // kills before; there are none since
+	}{
+		{"at once", 0, false, true, ""},
+		{"within two seconds", time.Second, false, true, ""},
+		{"as it is being deleted", 2100 * time.Millisecond, false, false, "40001"},
+		{"a SYN that comes once", 2100 * time.Millisecond, true, true, "40001"},
+		{"later", 2600 * time.Millisecond, false, true, "40001"},
+	} {
+		r := newRig(t, one(Limits{5, 0}, true))
+		c := conn(1)
+		c.Client = netip.AddrPortFrom(c.Client.Addr(), 40001)
+		r.open(c)
+		r.becomes(c, TimeWait)
+		r.pass(tt.after)
+		check(t, tt.name+": before", r.taken(), tt.taken)
+		check(t, tt.name, r.SYN(r.now, SYN{Conn: c, Interface: 3, Proven: tt.proven}), tt.passes)
+		r.pass(500 * time.Millisecond)
+		check(t, tt.name+": again", r.syn(c), true)
+		r.begins(c)
+		r.becomes(c, Established)
+		r.pass(5 * time.Second)
+		check(t, tt.name+": since", r.taken(), "")
+		r.want(local, 1, 0)
+		check(t, tt.name+": remembered", len(r.ended)+len(r.fresh)+len(r.closing)+len(r.killed), 0)
+	}
+}
+
+// Without a limit of all connections nobody gains by an end that is none.
+func TestClosedWithoutLimit(t *testing.T) {
+	for _, tt := range []struct {
+		host, client Limits
+		want         bool
+	}{
+		{Limits{0, 5}, Limits{}, false},
+		{Limits{0, 5}, Limits{1, 0}, true},
+		{Limits{0, 5}, Limits{0, 1}, false},
+		{Limits{9, 0}, Limits{}, true},
+	} {
+		cfg := one(tt.host, false)
+		cfg.Client = tt.client
+		r := newRig(t, cfg)
+		r.open(conn(1))
+		r.becomes(conn(1), TimeWait)
+		r.pass(2 * time.Second)
+		check(t, fmt.Sprint(tt.host, tt.client), r.taken() != "", tt.want)
+	}
+}
+
+// What a dump says is closed and nobody has counted loses its entry too, of limited
+// hosts only: it ended while events were lost, or before the daemon was there.
+func TestClosedInDump(t *testing.T) {
+	r := newRig(t, one(Limits{9, 0}, true))
+	r.open(conn(1))
+	entries := []Entry{
+		{conn(1), r.ids[conn(1)], Established}, {conn(2), 52, TimeWait}, {conn(3), 53, Close}, {to(other, 4), 54, TimeWait}, {conn(5), 55, 0},
+	}
+	for _, e := range entries {
+		r.ids[e.Conn] = e.ID
+	}
+	r.Resync(r.now, entries)
+	check(t, "at once", r.taken(), "")
+	r.pass(2 * time.Second)
+	check(t, "later", r.taken(), fmt.Sprint(conn(2).Client.Port(), " ", conn(3).Client.Port()))
+	r.want(local, 1, 0)
+}
+
+// However many end at once, those that stay are bounded.
+func TestClosedBound(t *testing.T) {
+	r := newRig(t, one(Limits{MaxConns, 0}, true))
+	const n = maxFresh + 10
+	for i := range n {
+		e := Entry{nth(i, conn(1).Server.Addr()), uint32(i + 1), Established}
+		r.Update(r.now, e)
+		e.State = TimeWait
+		r.Update(r.now, e)
+	}
+	check(t, "at once", len(r.TakeKills()), 10)
+	r.pass(2 * time.Second)
+	check(t, "later", len(r.TakeKills()), maxFresh)
+	check(t, "waiting", len(r.fresh)+len(r.closing), 0)
+}

@@ -1,0 +1,134 @@
+package netns
+
+import (
+	"encoding/json"
+	"io"
+	"net"
+	"os/exec"
+	"testing"
+	"time"
+
+	"github.com/google/gopacket/layers"
+
+	"github.com/smtpwall/smtpwall/pkg/lab"
+)
+
+// What conntrack takes for the end of a connection, and its server does not, gives
+// no client more connections than it may have.
+func TestLimitFakedEnd(t *testing.T) {
+	ends := []struct {
+		name  string
+		fools bool // also where nothing is queued
+		send  func(t *testing.T, h *hostile)
+	}{
+		// conntrack believes a RST that follows a segment, wherever that was
+		// (nf_conntrack_proto_tcp.c, "Check if rst is part of train"). The server
+		// answers both with a challenge ACK.
+		{"a RST behind a gap", false, func(t *testing.T, h *hostile) {
+			h.send(t, 1000, "x")
+			h.send(t, 1001, "", flags(flagRST|flagACK))
+		}},
+		// Two FINs of one side are enough for LAST_ACK, and any ACK for TIME_WAIT.
+		// The server waits for what is missing before them.
+		{"FINs behind a gap", true, func(t *testing.T, h *hostile) {
+			h.send(t, 1000, "", flags(flagFIN|flagACK))
+			h.send(t, 1000, "", flags(flagFIN|flagACK))
+			h.send(t, 0, "")
+		}},
+	}
+	for _, end := range ends {
+		for _, exempt := range []bool{false, true} {
+			name := end.name
+			if exempt {
+				name += ", exempt"
+			}
+			t.Run(name, func(t *testing.T) {
+				s := newSiege(t, "")
+				if exempt {
+					nft(t, s.Lab, "add element inet smtpwall exempt4 { "+lab.ServerIP4+" }")
+				}
+				nft(t, s.Lab, `add element inet smtpwall static4 { 10.9.2.2 comment "tcp 1 0" : 10.9.2.2 }`)
+				eventually(t, "the limit holds", func() bool { return s.limits(t, lab.ServerIP4) })
+				all := s.fakeEnds(t, end.send)
+				if len(all) == 1 {
+					// The server's ACK of the segment came before the RST, as it may
+					// where nothing is queued: conntrack was not fooled.
+					if end.fools || !exempt {
+						t.Fatal("conntrack was not fooled")
+					}
+					return
+				}
+				eventually(t, "conntrack has forgotten all but as many as may be open", func() bool {
+					n := 0
+					for _, d := range all {
+						if s.tracked(t, d.h.self) {
+							n++
+						}
+					}
+					return n <= 1
+				})
+				for _, d := range all {
+					eventually(t, "conntrack has forgotten it", func() bool { return !s.tracked(t, d.h.self) })
+					if d.goesOn(t) {
+						t.Error("it goes on without an entry")
+					}
+				}
+				eventually(t, "the inspection has forgotten them", func() bool { return s.inUse(t) == 0 })
+			})
+		}
+	}
+}
+
+// fakeEnds opens up to three connections, and sends of each what may be taken for
+// its end before it opens the next one.
+func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile)) (all []*duel) {
+	t.Helper()
+	for range 3 {
+		h, ln := s.attacker(t, v4)
+		h.syn(t, mss)
+		if !h.opened(t) {
+			break
+		}
+		d := s.joined(t, h, ln)
+		all = append(all, d)
+		write(t, d.app, "220 hi\r\n")
+		h.await(t, "the greeting", func(s layers.TCP) bool { return len(s.Payload) > 0 })
+		send(t, h)
+		s.agree(t, lab.ServerIP4, lab.ServerIP4)
+	}
+	return all
+}
+
+// goesOn reports whether the server's application gets what the client sends.
+func (d *duel) goesOn(t *testing.T) bool {
+	t.Helper()
+	d.h.say(t, "NOOP\r\n")
+	return hears(t, d.app, "NOOP\r\n")
+}
+
+// inUse is how many connections are inspected.
+func (w *wall) inUse(t *testing.T) int {
+	t.Helper()
+	out, err := exec.CommandContext(t.Context(), w.exe, "show", "conn", "--json", "--control", w.control()).Output()
+	if err != nil {
+		t.Fatalf("show conn: %v: %s", err, out)
+	}
+	var answer struct {
+		InUse int `json:"in_use"`
+	}
+	if err := json.Unmarshal(out, &answer); err != nil {
+		t.Fatalf("show conn printed %s: %v", out, err)
+	}
+	return answer.InUse
+}
+
+// hears reports whether an application gets a text within a moment.
+func hears(t *testing.T, app net.Conn, text string) bool {
+	t.Helper()
+	if err := app.SetReadDeadline(time.Now().Add(time.Second / 2)); err != nil {
+		t.Fatal(err)
+	}
+	got := make([]byte, len(text))
+	_, err := io.ReadFull(app, got)
+	return err == nil && string(got) == text
+}
