@@ -7,6 +7,7 @@ import (
 	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -174,6 +175,9 @@ func printImport(w io.Writer, file string, r *asa.Result) {
 		for _, f := range part.findings {
 			fmt.Fprintf(w, "%s:%d: %s: %s\n", file, f.Line, f.Text, f.Reason)
 		}
+	}
+	if len(r.Unnamed) > 0 {
+		fmt.Fprintf(w, "\nno nameif in the file: records name the kernel's interfaces and call every connection inbound,\nuntil policy.conf names %s: comments in it show where\n", strings.Join(r.Unnamed, ", "))
 	}
 	if len(r.Others) > 0 {
 		fmt.Fprintf(w, "\nnot read, as about other things than mail and static mappings:\n")

@@ -35,6 +35,9 @@ asa.cfg:4: match address ironport_esa_internal: match address is not the ASA's w
 asa.cfg:5: policy-map global_policy: no service-policy in the file applies it: taken as applied
 asa.cfg:5: policy-map global_policy: no class in it has inspect esmtp: policy.conf inspects all mail, by the default map
 asa.cfg:8: static (inside,outside) 1.1.1.1 192.168.1.1 netmask 255.255.255.255 tcp 50 100: 100 half-open connections can never be reached before 50 connections, as half-open ones count too: SYN cookies begin at 50; write an embryonic limit below 50
+
+no nameif in the file: records name the kernel's interfaces and call every connection inbound,
+until policy.conf names inside, outside: comments in it show where
 `
 	if diff := cmp.Diff(strings.ReplaceAll(want, "asa.cfg:", in+":"), stdout); diff != "" {
 		t.Errorf("(-want +got):\n%s", diff)

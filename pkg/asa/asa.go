@@ -59,6 +59,7 @@ type Result struct {
 	Warnings []Finding // carried over, but not exactly
 	Lost     []Finding // not carried over
 	Others   []Other   // in the order of the file
+	Unnamed  []string  // interfaces of mappings that no nameif in the file declares
 
 	file       string
 	interfaces []string // policy.conf's comments about them
@@ -85,9 +86,10 @@ func Import(file string, text []byte) (*Result, error) {
 		return nil, fmt.Errorf("import %s: %w", file, err)
 	}
 	im.unpaired()
+	im.interfacesOfStatics()
 	r := &Result{
 		Exempt: joined(im.exempts), Mappings: im.mapped, Policy: cfg, file: printable(file), interfaces: im.interfaces,
-		Warnings: sorted(im.warnings), Lost: sorted(im.lost), Others: im.others(),
+		Warnings: sorted(im.warnings), Lost: sorted(im.lost), Others: im.others(), Unnamed: im.unnamed,
 	}
 	return r, nil
 }

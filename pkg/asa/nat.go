@@ -58,6 +58,30 @@ func afterInterfaces(s *statement) []string {
 	return nil
 }
 
+// interfacesOfStatics gives policy.conf a comment for each interface of a static
+// mapping if the file has no nameif: it is a piece of a configuration.
+func (im *importer) interfacesOfStatics() {
+	if len(im.interfaces) > 0 {
+		return
+	}
+	all := slices.Clone(im.statics)
+	for _, n := range im.nats {
+		all = append(all, n.statement)
+	}
+	for _, s := range all {
+		pair, _, _ := strings.Cut(strings.Join(s.words[1:], ""), ")")
+		for name := range strings.SplitSeq(strings.TrimPrefix(pair, "("), ",") {
+			if name != "" && name != "any" && !slices.Contains(im.unnamed, name) && len(im.unnamed) < maxUnnamed {
+				im.unnamed = append(im.unnamed, printable(name))
+				im.interfaces = append(im.interfaces, fmt.Sprintf("! interface KERNEL-NAME-OF-IT\n!  nameif %s\n", printable(name)))
+			}
+		}
+	}
+}
+
+// maxUnnamed is how many interfaces of a piece of a configuration are named.
+const maxUnnamed = 100
+
 // mappings reads what was kept, in the order of the file.
 func (im *importer) mappings() {
 	for _, s := range im.statics {

@@ -49,6 +49,7 @@ type importer struct {
 	nats       []objectNAT
 	fixups     []*statement // fixup protocol smtp
 	interfaces []string
+	unnamed    []string   // of a piece of a configuration, which has no nameif
 	kept       []keptLine // for policy.conf
 
 	object   *object    // the one whose lines are being read
