@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 
@@ -166,7 +167,7 @@ func checkNft(cmd *cobra.Command, dir string) error {
 	file := filepath.Join(dir, "smtpwall.nft")
 	text, err := os.ReadFile(file)
 	if err != nil {
-		return fmt.Errorf("check nft files: %w", err)
+		return fmt.Errorf("check nft files: %w; an import writes three of the files: copy them over the shipped ones and name that directory", err)
 	}
 	output, err := runNft(cmd.Context(), includesFrom(text, dir))
 	output = bytes.ReplaceAll(output, []byte("/dev/stdin"), []byte(file))
@@ -204,7 +205,16 @@ func runNft(ctx context.Context, text []byte) ([]byte, error) {
 	if ctx == nil {
 		ctx = context.Background()
 	}
+	ctx, stop := context.WithTimeoutCause(ctx, nftPatience, fmt.Errorf("it did not end within %v", nftPatience))
+	defer stop()
 	nft := exec.CommandContext(ctx, "nft", "--check", "--file", "-")
 	nft.Stdin = bytes.NewReader(text)
-	return nft.CombinedOutput()
+	output, err := nft.CombinedOutput()
+	if err != nil && ctx.Err() != nil {
+		err = context.Cause(ctx)
+	}
+	return output, err
 }
+
+// nftPatience is how long nft may take: versions of it loop on some texts.
+const nftPatience = 2 * time.Minute

@@ -142,7 +142,7 @@ func TestCheckStatic(t *testing.T) {
 			"FILE:2: element { 1.1.1.1 comment \"tcp many\" : 1.1.1.1 } of map static4: comment: want \"tcp MAX EMBRYONIC\", two numbers; 0 is no limit; nothing is limited: correct it in static.nft and load that with `nft -f /etc/smtpwall/static.nft`\n",
 			"check nft files: FILE: 1 error"},
 		{"warnings", "add element inet smtpwall static4 { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 }\n",
-			"warning: FILE:1: element { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 } of map static4: half-open connections can never reach the embryonic limit 100 first: the limit of all is 50; write comment \"tcp 100 50\" if they stand in the wrong order\n" +
+			"warning: FILE:1: element { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 } of map static4: half-open connections can never reach the embryonic limit 100 first: the limit of all is 50, where SYN cookies begin; write an embryonic limit below it, or comment \"tcp 100 50\" if the two stand in the wrong order\n" +
 				"warning: FILE:1: element { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 } of map static4: map rstatic4 has no reverse of it, so that connections of the host itself keep its local address: add { 192.168.1.1 : 1.1.1.1 } there\n", "", ""},
 	} {
 		dir := t.TempDir()

@@ -242,11 +242,10 @@ func askedLimits(cfg *policy.Config) static.Limits {
 // look returns what is wrong now. The queues are ours, bound or about to be; asked
 // are the limits of the policy.
 func look(queues []uint16, asked static.Limits) []nftset.Warning {
-	state, err := nftset.Read()
+	state, err := nftset.Read(asked)
 	if err != nil {
 		return []nftset.Warning{{Text: fmt.Sprintf("the ruleset cannot be checked: %v", err)}}
 	}
-	state.Policy = asked
 	return nftset.Check(state, queues)
 }
 

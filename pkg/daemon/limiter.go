@@ -248,6 +248,9 @@ func (l *limiter) configure() (ok bool) {
 			poke(l.again)
 			l.limited.Do(func() { close(l.needed) })
 		}
+		if n := len(l.opt.Intercepted); n > 0 {
+			l.daemon.log.Infof("%d addresses are in intercept from before the start; `smtpwall show static` lists their hosts", n)
+		}
 		for _, addr := range l.opt.Intercepted {
 			t.Resume(now, addr)
 		}

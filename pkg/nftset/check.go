@@ -52,7 +52,7 @@ type State struct {
 	NoRPFilter []string          // interfaces without reverse path filter
 	Static     *Static           // nil without the table
 	Unreached  []string          // why packets to global addresses of static mappings do not come
-	Policy     static.Limits     // of `set connection` in the policy: of hosts or of clients, the lower; the caller's to fill in
+	Policy     static.Limits     // of `set connection` in the policy: of hosts or of clients, the lower
 }
 
 // Chain is what matters of a chain.

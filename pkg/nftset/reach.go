@@ -35,7 +35,7 @@ type way struct {
 
 // readUnreached tells of the global addresses that no packet can reach the box
 // for, in the network namespace of the calling thread.
-func readUnreached(ms []static.Mapping) ([]string, error) {
+func readUnreached(ms []static.Mapping, asked static.Limits) ([]string, error) {
 	if len(ms) == 0 {
 		return nil, nil
 	}
@@ -48,7 +48,7 @@ func readUnreached(ms []static.Mapping) ([]string, error) {
 	if err != nil {
 		return nil, err
 	}
-	return unreached(ms, ports, func(a netip.Addr) way {
+	return unreached(ms, asked, ports, func(a netip.Addr) way {
 		routes, err := h.RouteGet(a.AsSlice())
 		if err != nil || len(routes) == 0 {
 			return way{unroutable: true}
@@ -118,8 +118,9 @@ func sysctlOn(family, name, key string) bool {
 
 // unreached tells what is wrong with the global addresses of ms; of a network the
 // first host is looked at. What a neighbour of the box routes here cannot be seen:
-// an address that is in no network of the box is taken to be.
-func unreached(ms []static.Mapping, ports []port, route func(netip.Addr) way) []string {
+// an address that is in no network of the box is taken to be. A route is needed only
+// by hosts with an embryonic limit, their own or the one asked for.
+func unreached(ms []static.Mapping, asked static.Limits, ports []port, route func(netip.Addr) way) []string {
 	var texts []string
 	for _, m := range ms[:min(len(ms), maxReach)] {
 		if m.Global == m.Local {
@@ -129,7 +130,7 @@ func unreached(ms []static.Mapping, ports []port, route func(netip.Addr) way) []
 		w := route(global)
 		switch on := unanswered(global, ports, w); {
 		case w.local:
-		case w.unroutable:
+		case w.unroutable && m.Lower(asked).Embryonic > 0:
 			texts = append(texts, fmt.Sprintf("this box has no route for the global address %s: SYNs to it cannot be answered with cookies; route it to the inside, as with `ip route add %s via %s`, if that host is a neighbour", global, m.Global.Masked(), firstHost(m.Local)))
 		case on != "":
 			texts = append(texts, fmt.Sprintf("nobody answers for the global address %s on %s, in whose network it is, so that no packet comes: give it to the box with `ip address add %s dev %s`, or route it to the inside and set proxy_arp (IPv6: proxy_ndp and `ip neighbour add proxy`)", global, on, netip.PrefixFrom(global, global.BitLen()), on))

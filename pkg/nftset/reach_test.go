@@ -26,26 +26,28 @@ func TestUnreached(t *testing.T) {
 		spoil   func(outside *port)
 		way     way
 		want    string // how it begins
+		asked   static.Limits
 	}{
-		{"the box's own", host4, nil, way{local: true, out: 1}, ""},
-		{"in the outside's network", host4, nil, way{out: 2}, silent + "192.0.2.9 on eth0, in whose network it is, so that no packet comes: give it to the box with `ip address add 192.0.2.9/32 dev eth0`"},
-		{"the same, routed inside", host4, nil, way{out: 3}, silent + "192.0.2.9 on eth0"},
-		{"routed inside, proxy ARP", host4, func(p *port) { p.proxyARP = true }, way{out: 3}, ""},
-		{"proxy ARP, but routed outside: the kernel does not answer", host4, func(p *port) { p.proxyARP = true }, way{out: 2}, silent + "192.0.2.9 on eth0"},
-		{"routed inside, a proxied neighbour", host4, func(p *port) { p.proxied[addr4] = true }, way{out: 3}, ""},
-		{"a proxied neighbour, but routed outside", host4, func(p *port) { p.proxied[addr4] = true }, way{out: 2}, silent + "192.0.2.9 on eth0"},
-		{"private VLAN", host4, func(p *port) { p.pvlan = true }, way{out: 2}, ""},
-		{"another neighbour is proxied", host4, func(p *port) { p.proxied[addr4.Next()] = true }, way{out: 3}, silent + "192.0.2.9 on eth0"},
-		{"in no network, by the default route", mapping("203.0.113.9/32", "10.0.0.9/32"), nil, way{out: 2}, ""},
-		{"in no network, no route", mapping("203.0.113.9/32", "10.0.0.9/32"), nil, way{unroutable: true}, noRoute + "203.0.113.9: SYNs to it cannot be answered with cookies; route it to the inside, as with `ip route add 203.0.113.9/32 via 10.0.0.9`"},
-		{"a host without NAT", mapping("192.0.2.9/32", "192.0.2.9/32"), nil, way{out: 2}, ""},
-		{"a network, by its first host", mapping("192.0.2.64/26", "10.0.0.64/26"), nil, way{out: 2}, silent + "192.0.2.65 on eth0"},
-		{"two addresses, by the first", mapping("192.0.2.64/31", "10.0.0.64/31"), nil, way{out: 2}, silent + "192.0.2.64 on eth0"},
-		{"IPv6 in the outside's network", host6, nil, way{out: 3}, silent + "2001:db8::9 on eth0"},
-		{"IPv6, proxy ARP is not for it", host6, func(p *port) { p.proxyARP = true }, way{out: 3}, silent + "2001:db8::9 on eth0"},
-		{"IPv6, proxied but not on", host6, func(p *port) { p.proxied[addr6] = true }, way{out: 3}, silent + "2001:db8::9 on eth0"},
-		{"IPv6, on but not proxied", host6, func(p *port) { p.proxyNDP = true }, way{out: 3}, silent + "2001:db8::9 on eth0"},
-		{"IPv6, proxied", host6, func(p *port) { p.proxyNDP, p.proxied[addr6] = true, true }, way{out: 3}, ""},
+		{"the box's own", host4, nil, way{local: true, out: 1}, "", static.Limits{}},
+		{"in the outside's network", host4, nil, way{out: 2}, silent + "192.0.2.9 on eth0, in whose network it is, so that no packet comes: give it to the box with `ip address add 192.0.2.9/32 dev eth0`", static.Limits{}},
+		{"the same, routed inside", host4, nil, way{out: 3}, silent + "192.0.2.9 on eth0", static.Limits{}},
+		{"routed inside, proxy ARP", host4, func(p *port) { p.proxyARP = true }, way{out: 3}, "", static.Limits{}},
+		{"proxy ARP, but routed outside: the kernel does not answer", host4, func(p *port) { p.proxyARP = true }, way{out: 2}, silent + "192.0.2.9 on eth0", static.Limits{}},
+		{"routed inside, a proxied neighbour", host4, func(p *port) { p.proxied[addr4] = true }, way{out: 3}, "", static.Limits{}},
+		{"a proxied neighbour, but routed outside", host4, func(p *port) { p.proxied[addr4] = true }, way{out: 2}, silent + "192.0.2.9 on eth0", static.Limits{}},
+		{"private VLAN", host4, func(p *port) { p.pvlan = true }, way{out: 2}, "", static.Limits{}},
+		{"another neighbour is proxied", host4, func(p *port) { p.proxied[addr4.Next()] = true }, way{out: 3}, silent + "192.0.2.9 on eth0", static.Limits{}},
+		{"in no network, by the default route", mapping("203.0.113.9/32", "10.0.0.9/32"), nil, way{out: 2}, "", static.Limits{}},
+		{"in no network, no route", mapping("203.0.113.9/32", "10.0.0.9/32"), nil, way{unroutable: true}, noRoute + "203.0.113.9: SYNs to it cannot be answered with cookies; route it to the inside, as with `ip route add 203.0.113.9/32 via 10.0.0.9`", static.Limits{Embryonic: 9}},
+		{"the same, nobody sends cookies", mapping("203.0.113.9/32", "10.0.0.9/32"), nil, way{unroutable: true}, "", static.Limits{Max: 9}},
+		{"a host without NAT", mapping("192.0.2.9/32", "192.0.2.9/32"), nil, way{out: 2}, "", static.Limits{}},
+		{"a network, by its first host", mapping("192.0.2.64/26", "10.0.0.64/26"), nil, way{out: 2}, silent + "192.0.2.65 on eth0", static.Limits{}},
+		{"two addresses, by the first", mapping("192.0.2.64/31", "10.0.0.64/31"), nil, way{out: 2}, silent + "192.0.2.64 on eth0", static.Limits{}},
+		{"IPv6 in the outside's network", host6, nil, way{out: 3}, silent + "2001:db8::9 on eth0", static.Limits{}},
+		{"IPv6, proxy ARP is not for it", host6, func(p *port) { p.proxyARP = true }, way{out: 3}, silent + "2001:db8::9 on eth0", static.Limits{}},
+		{"IPv6, proxied but not on", host6, func(p *port) { p.proxied[addr6] = true }, way{out: 3}, silent + "2001:db8::9 on eth0", static.Limits{}},
+		{"IPv6, on but not proxied", host6, func(p *port) { p.proxyNDP = true }, way{out: 3}, silent + "2001:db8::9 on eth0", static.Limits{}},
+		{"IPv6, proxied", host6, func(p *port) { p.proxyNDP, p.proxied[addr6] = true, true }, way{out: 3}, "", static.Limits{}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			outside := port{name: "eth0", index: 2, proxied: map[netip.Addr]bool{}, networks: []netip.Prefix{netip.MustParsePrefix("192.0.2.0/24"), netip.MustParsePrefix("2001:db8::/64")}}
@@ -53,7 +55,7 @@ func TestUnreached(t *testing.T) {
 			if c.spoil != nil {
 				c.spoil(&outside)
 			}
-			got := unreached([]static.Mapping{c.mapping}, []port{outside, inside}, func(netip.Addr) way { return c.way })
+			got := unreached([]static.Mapping{c.mapping}, c.asked, []port{outside, inside}, func(netip.Addr) way { return c.way })
 			if len(got) > 1 || strings.Join(got, "") == "" != (c.want == "") || !strings.HasPrefix(strings.Join(got, ""), c.want) {
 				t.Errorf("got  %q\nwant %q", got, c.want)
 			}
@@ -67,7 +69,7 @@ func TestUnreachedBound(t *testing.T) {
 	for i := range ms {
 		ms[i] = mapping("203.0.113.9/32", "10.0.0.9/32")
 	}
-	unreached(ms, nil, func(netip.Addr) way { n++; return way{} })
+	unreached(ms, static.Limits{}, nil, func(netip.Addr) way { n++; return way{} })
 	if n != maxReach {
 		t.Errorf("%d lookups, want %d", n, maxReach)
 	}
@@ -109,7 +111,7 @@ func TestReadUnreached(t *testing.T) {
 			run(t, "", "ip", "route", "del", "203.0.113.9")
 		}
 		run(t, "", strings.Fields(step.do)...)
-		texts, err := readUnreached(ms)
+		texts, err := readUnreached(ms, static.Limits{Embryonic: 1})
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -11,16 +11,19 @@ import (
 	"github.com/google/nftables/binaryutil"
 	"github.com/google/nftables/expr"
 	"github.com/google/nftables/xt"
+
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // Read looks at the network namespace of the calling thread. It needs
-// CAP_NET_ADMIN.
-func Read() (*State, error) {
+// CAP_NET_ADMIN. asked are the limits that the policy sets, of hosts or of clients,
+// the lower.
+func Read(asked static.Limits) (*State, error) {
 	conn, err := nftables.New()
 	if err != nil {
 		return nil, fmt.Errorf("open netlink socket: %w", err)
 	}
-	s := &State{Sysctls: readSysctls(), NoRPFilter: readNoRPFilter()}
+	s := &State{Policy: asked, Sysctls: readSysctls(), NoRPFilter: readNoRPFilter()}
 	tables, err := conn.ListTables()
 	if err != nil {
 		return nil, fmt.Errorf("list nftables tables: %w (CAP_NET_ADMIN missing?)", err)
@@ -50,7 +53,7 @@ func (s *State) readStatic() (err error) {
 	if s.Static, err = ReadStatic(); err != nil {
 		return err
 	}
-	s.Unreached, err = readUnreached(s.Static.Mappings)
+	s.Unreached, err = readUnreached(s.Static.Mappings, s.Policy)
 	return err
 }
 

@@ -145,7 +145,7 @@ func (s *Static) add(name string, e entry) {
 		s.Faults = append(s.Faults, fault("comment: %v; nothing is limited: %s", err, correct))
 	}
 	if m.Max > 0 && m.Max < m.Embryonic {
-		s.MaxFirst = append(s.MaxFirst, fault("half-open connections can never reach the embryonic limit %d first: the limit of all is %d; write comment \"tcp %d %d\" if they stand in the wrong order",
+		s.MaxFirst = append(s.MaxFirst, fault("half-open connections can never reach the embryonic limit %d first: the limit of all is %d, where SYN cookies begin; write an embryonic limit below it, or comment \"tcp %d %d\" if the two stand in the wrong order",
 			m.Embryonic, m.Max, m.Embryonic, m.Max))
 	}
 	s.Mappings = append(s.Mappings, m)

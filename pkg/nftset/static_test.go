@@ -38,7 +38,7 @@ func TestParseStatic(t *testing.T) {
 			[]string{"1.1.1.1/32 > 192.168.1.1/32 tcp 100 50"}},
 		{"the PIX's own example", add + "static4 { 1.1.1.1 comment \"tcp 50 100\" : 192.168.1.1 }\n" + add + "rstatic4 { 192.168.1.1 : 1.1.1.1 }",
 			[]string{"1.1.1.1/32 > 192.168.1.1/32 tcp 50 100",
-				`maxfirst line 1: element { 1.1.1.1 comment "tcp 50 100" : 192.168.1.1 } of map static4: half-open connections can never reach the embryonic limit 100 first: the limit of all is 50; write comment "tcp 100 50" if they stand in the wrong order`}},
+				`maxfirst line 1: element { 1.1.1.1 comment "tcp 50 100" : 192.168.1.1 } of map static4: half-open connections can never reach the embryonic limit 100 first: the limit of all is 50, where SYN cookies begin; write an embryonic limit below it, or comment "tcp 100 50" if the two stand in the wrong order`}},
 		{"a limit that is none is not lower", add + "static4 { 1.1.1.1 comment \"tcp 0 100\" : 1.1.1.1, 1.1.1.2 comment \"50\" : 1.1.1.2, 1.1.1.3 comment \"50 50\" : 1.1.1.3 }",
 			[]string{"1.1.1.1/32 > 1.1.1.1/32 tcp 0 100", "1.1.1.2/32 > 1.1.1.2/32 tcp 50 0", "1.1.1.3/32 > 1.1.1.3/32 tcp 50 50"}},
 		{"a comment that is no limit leaves the others working", "\n" + add + "static4 {\n\t1.1.1.2 comment \"our relay\" : 1.1.1.2,\n\t1.1.1.1 comment \"tcp 7 3\" : 1.1.1.1,\n}",

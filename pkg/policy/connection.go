@@ -138,7 +138,7 @@ func (c *Config) warnConnections() (texts []string) {
 		for j := 0; j < len(f); j += 2 { // each maximum stands before its embryonic limit
 			if f[j] > 0 && f[j] < f[j+1] {
 				texts = append(texts, fmt.Sprintf("class %s: %s %d is reached before %s %d: where half-open connections alone reach it, TCP intercept begins there;"+
-					" write an %s of at most %d", cl.Name, limitWords[j], f[j], limitWords[j+1], f[j+1], limitWords[j+1], f[j]))
+					" write %s %d or less", cl.Name, limitWords[j], f[j], limitWords[j+1], f[j+1], limitWords[j+1], f[j]))
 			}
 		}
 	}

@@ -151,7 +151,7 @@ func TestBadSetConnection(t *testing.T) {
 func TestConnectionWarnings(t *testing.T) {
 	const (
 		reached = "is reached before "
-		begins  = ": where half-open connections alone reach it, TCP intercept begins there; write an "
+		begins  = ": where half-open connections alone reach it, TCP intercept begins there; write "
 		all     = ": connections are counted for the hosts of static.nft, whatever their class, and "
 		remedy  = " holds for all of them; write one figure, and limits of single hosts in static.nft"
 	)
@@ -163,8 +163,8 @@ func TestConnectionWarnings(t *testing.T) {
 			"  set connection conn-max 50\n", nil},
 		{"unlimited", "  set connection conn-max 50 per-client-embryonic-max 4\n", "  set connection embryonic-conn-max 100 conn-max 0\n", nil},
 		{"the larger figure behind the smaller", "  set connection conn-max 50 embryonic-conn-max 51 per-client-max 1 per-client-embryonic-max 4\n", "  inspect esmtp\n", []string{
-			"class a: conn-max 50 " + reached + "embryonic-conn-max 51" + begins + "embryonic-conn-max of at most 50",
-			"class a: per-client-max 1 " + reached + "per-client-embryonic-max 4" + begins + "per-client-embryonic-max of at most 1"}},
+			"class a: conn-max 50 " + reached + "embryonic-conn-max 51" + begins + "embryonic-conn-max 50 or less",
+			"class a: per-client-max 1 " + reached + "per-client-embryonic-max 4" + begins + "per-client-embryonic-max 1 or less"}},
 		{"different figures", "  set connection conn-max 50 per-client-embryonic-max 4\n", "  set connection per-client-embryonic-max 3 conn-max 60\n", []string{
 			"set connection conn-max: 50 in class a, 60 in class b" + all + "50" + remedy,
 			"set connection per-client-embryonic-max: 4 in class a, 3 in class b" + all + "3" + remedy}},

@@ -6,6 +6,7 @@ import (
 
 	"github.com/smtpwall/smtpwall/pkg/lab"
 	"github.com/smtpwall/smtpwall/pkg/nftset"
+	"github.com/smtpwall/smtpwall/pkg/static"
 )
 
 // What nftset says of the live ruleset, step by step worse.
@@ -21,7 +22,7 @@ func TestNFTCheck(t *testing.T) {
 			bound = append(bound, q.ID)
 		}
 		err = l.Do(lab.Firewall, func() error {
-			state, err := nftset.Read()
+			state, err := nftset.Read(static.Limits{})
 			if err != nil {
 				return err
 			}
