@@ -7,7 +7,6 @@ import (
 	"io"
 	"os"
 	"os/signal"
-	"slices"
 	"strings"
 	"syscall"
 	"time"
@@ -253,21 +252,43 @@ func look(queues []uint16, asked static.Limits) []nftset.Warning {
 // over. It returns now. A table that was there when the daemon had started and is
 // gone is an error: mail passes uninspected, and nobody has meant it to.
 func tellChanges(log *logrus.Logger, told, now []nftset.Warning, started bool) []nftset.Warning {
-	for _, w := range now {
+	news, past := without(now, told), without(told, now)
+	for i, w := range news[:min(len(news), maxTold)] {
 		switch {
-		case slices.Contains(told, w):
+		case i == maxTold-1 && len(news) > maxTold:
+			log.Warnf("%d more such warnings; `smtpwall check --nft /etc/smtpwall` prints all that can be seen in the files", len(news)-i)
 		case w.Kind.Broken(), started && w.Kind == nftset.NoTable:
 			log.Error(w.Text)
 		default:
 			log.Warn(w.Text)
 		}
 	}
-	for _, w := range told {
-		if !slices.Contains(now, w) {
-			log.Infof("no longer so: %s", w.Text)
+	for i, w := range past[:min(len(past), maxTold)] {
+		if i == maxTold-1 && len(past) > maxTold {
+			log.Infof("no longer so: %d more of those warnings", len(past)-i)
+			continue
 		}
+		log.Infof("no longer so: %s", w.Text)
 	}
 	return now
+}
+
+// maxTold is how many warnings are logged at once: each of thousands of static
+// mappings may have one. Those about mappings come last.
+const maxTold = 20
+
+// without returns those of all that some has not.
+func without(all, some []nftset.Warning) (rest []nftset.Warning) {
+	known := map[nftset.Warning]bool{}
+	for _, w := range some {
+		known[w] = true
+	}
+	for _, w := range all {
+		if !known[w] {
+			rest = append(rest, w)
+		}
+	}
+	return rest
 }
 
 // reopener is the task that opens audit files again on SIGHUP.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"context"
+	"fmt"
 	"io"
 	"net/netip"
 	"os"
@@ -181,6 +182,33 @@ func TestInterfaceNames(t *testing.T) {
 				t.Errorf("%q, want %q", got, tt.want)
 			}
 		})
+	}
+}
+
+// Of very many warnings some are told, and how many there are; when one of the others
+// is new, nothing else is said to be over.
+func TestTellMany(t *testing.T) {
+	var out strings.Builder
+	log := newLog(&out)
+	many := func(n int) (all []nftset.Warning) {
+		for i := range n {
+			all = append(all, nftset.Warning{Kind: nftset.StaticMaps, Text: fmt.Sprintf("element %d", i)})
+		}
+		return all
+	}
+	told := tellChanges(log, nil, many(5000), false)
+	if got := out.String(); strings.Count(got, "\n") != 20 || !strings.Contains(got, "4981 more such warnings") || !strings.Contains(got, "element 18\"") {
+		t.Errorf("said %s", got)
+	}
+	out.Reset()
+	told = tellChanges(log, told, append([]nftset.Warning{{Kind: nftset.StaticMaps, Text: "another"}}, told...), true)
+	if got := out.String(); strings.Count(got, "\n") != 1 || !strings.Contains(got, "another") {
+		t.Errorf("said %s", got)
+	}
+	out.Reset()
+	tellChanges(log, told, nil, true)
+	if got := out.String(); strings.Count(got, "\n") != 20 || !strings.Contains(got, "no longer so: 4982 more of those warnings") {
+		t.Errorf("said %s", got)
 	}
 }
 

@@ -82,14 +82,14 @@ var wantSysctls = map[string]string{
 const reload = "load it with `nft -f /etc/smtpwall/smtpwall.nft`"
 
 // Check compares s with what the inspection needs. bound are the queues that
-// programs listen on. The order of the warnings is always the same.
+// programs listen on. The order of the warnings is always the same; those of which
+// there may be thousands, about static mappings, come last.
 func Check(s *State, bound []uint16) []Warning {
 	var ws []Warning
 	if s.Table {
 		ws = append(ws, checkDivert(s.Chains, "divert", "mail")...)
 		ws = append(ws, checkDivert(s.Chains, "divert_syn", "SYNs to hosts with a connection limit")...)
 		ws = append(ws, checkBound(s, bound)...)
-		ws = append(ws, checkStatic(s)...)
 	} else {
 		ws = append(ws, Warning{NoTable, "table inet smtpwall is not loaded: static mappings are off, and mail is inspected only if rules of your own queue it; " + reload})
 	}
@@ -99,6 +99,9 @@ func Check(s *State, bound []uint16) []Warning {
 	ws = append(ws, checkSysctls(s.Sysctls)...)
 	if len(s.NoRPFilter) > 0 {
 		ws = append(ws, Warning{NoRPFilter, fmt.Sprintf("reverse path filter is off on %s, so that a client may send in a server's name: set net.ipv4.conf.all.rp_filter to 1", strings.Join(s.NoRPFilter, ", "))})
+	}
+	if s.Table {
+		ws = append(ws, checkStatic(s)...)
 	}
 	return ws
 }
@@ -202,11 +205,7 @@ func checkSysctls(have map[string]string) []Warning {
 	return ws
 }
 
-// maxStatic is how many warnings about static mappings are printed: there may be
-// thousands of mappings. The rest is counted.
-const maxStatic = 20
-
-// checkStatic warns of static mappings.
+// checkStatic warns of static mappings; there may be thousands.
 func checkStatic(s *State) []Warning {
 	var texts []string
 	if s.Static != nil {
@@ -223,9 +222,6 @@ func checkStatic(s *State) []Warning {
 		}
 	}
 	texts = append(texts, s.Unreached...)
-	if n := len(texts) - maxStatic; n > 0 {
-		texts = append(texts[:maxStatic], fmt.Sprintf("%d more of these; `smtpwall check --nft /etc/smtpwall` prints all that can be seen in the files", n))
-	}
 	var ws []Warning
 	for _, text := range texts {
 		ws = append(ws, Warning{StaticMaps, text})
