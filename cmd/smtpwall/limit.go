@@ -102,12 +102,12 @@ func ourQueues(cfg *policy.Config, limit *daemon.Limit) []uint16 {
 }
 
 // staticHosts are the hosts of a daemon for `show static`; nil if it limits none.
-func staticHosts(d *daemon.Daemon) func(context.Context) ([]static.HostReport, error) {
-	return func(context.Context) ([]static.HostReport, error) {
+func staticHosts(d *daemon.Daemon) func(context.Context) (static.Report, error) {
+	return func(context.Context) (static.Report, error) {
 		s, ok := d.Limits()
 		if !ok {
-			return nil, errNoStatic
+			return static.Report{}, errNoStatic
 		}
-		return s.Hosts, nil
+		return s.Report, nil
 	}
 }

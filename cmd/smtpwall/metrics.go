@@ -39,7 +39,7 @@ func staticMetrics(d *daemon.Daemon) func(context.Context) (metrics.Static, erro
 		if !ok {
 			return metrics.Static{}, errNoStatic
 		}
-		out := metrics.Static{Counters: s.Tracker, Hosts: s.Hosts, Limiter: metrics.Limiter{
+		out := metrics.Static{Counters: s.Tracker, Hosts: s.Hosts, Omitted: s.Omitted, Limiter: metrics.Limiter{
 			Undecodable: s.Undecodable, VerdictErrors: s.VerdictErrors, KillsLost: s.KillsLost, Failures: s.Failures,
 		}}
 		out.Counters.EventsLost += s.EventsLost // lost between the two, or behind both: lost

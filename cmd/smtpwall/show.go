@@ -28,7 +28,7 @@ type sources struct {
 	policy    *policy.Config // in force
 	snapshots func(context.Context) ([]daemon.Snapshot, error)
 	conns     func(ctx context.Context, limit int) (daemon.Conns, error)
-	static    func(context.Context) ([]static.HostReport, error)
+	static    func(context.Context) (static.Report, error)
 }
 
 // handlers answer control commands.

@@ -55,9 +55,9 @@ func (s sources) staticTable(ctx context.Context) (staticTable, error) {
 }
 
 // newStaticTable describes hosts, in their order.
-func newStaticTable(all []static.HostReport) staticTable {
-	listed := all[:min(len(all), maxListed)]
-	t := staticTable{Omitted: len(all) - len(listed), Hosts: make([]staticLine, 0, len(listed))}
+func newStaticTable(r static.Report) staticTable {
+	listed := r.Hosts[:min(len(r.Hosts), maxListed)]
+	t := staticTable{Omitted: r.Omitted + len(r.Hosts) - len(listed), Hosts: make([]staticLine, 0, len(listed))}
 	for _, h := range listed {
 		t.Hosts = append(t.Hosts, staticLine{
 			Global: hostOrNet(h.Global), Local: hostOrNet(h.Local),

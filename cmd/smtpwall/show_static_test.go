@@ -32,7 +32,7 @@ func sampleHosts() []static.HostReport {
 }
 
 func TestShowStaticText(t *testing.T) {
-	table := newStaticTable(sampleHosts())
+	table := newStaticTable(static.Report{Hosts: sampleHosts()})
 	const want = `Global          Local           Current/limit  Half-open/limit  Peak  Denied  Intercepted  State
 1.1.1.1         192.168.1.1     50/50          0/100            50    12      0            full
 1.1.1.2         192.168.1.2     104/500        100/100          131   0       48211        intercept
@@ -43,7 +43,7 @@ func TestShowStaticText(t *testing.T) {
 	if diff := cmp.Diff(want, printed(t, &table, false)); diff != "" {
 		t.Error(diff)
 	}
-	empty := newStaticTable(nil)
+	empty := newStaticTable(static.Report{})
 	if got, want := printed(t, &empty, false), "no static mappings: the maps of static.nft are empty or not loaded\n"; got != want {
 		t.Errorf("without mappings: %q, want %q", got, want)
 	}
@@ -51,7 +51,7 @@ func TestShowStaticText(t *testing.T) {
 
 // TestShowStaticHelp finds in the help what is printed.
 func TestShowStaticHelp(t *testing.T) {
-	table := newStaticTable([]static.HostReport{sampleHosts()[0], sampleHosts()[1], sampleHosts()[3]})
+	table := newStaticTable(static.Report{Hosts: []static.HostReport{sampleHosts()[0], sampleHosts()[1], sampleHosts()[3]}})
 	help := newShowStaticCommand().Long
 	for line := range strings.Lines(printed(t, &table, false)) {
 		if !strings.Contains(help, "  "+line) {
@@ -63,7 +63,7 @@ func TestShowStaticHelp(t *testing.T) {
 // TestShowStaticJSON asks through a control connection.
 func TestShowStaticJSON(t *testing.T) {
 	var table staticTable
-	err := ask(sources{static: func(context.Context) ([]static.HostReport, error) { return sampleHosts()[2:3], nil }}, showStatic, &table)
+	err := ask(sources{static: func(context.Context) (static.Report, error) { return static.Report{Hosts: sampleHosts()[2:3]}, nil }}, showStatic, &table)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -121,15 +121,15 @@ func TestShowStaticBound(t *testing.T) {
 	for i := range all {
 		all[i] = longest
 	}
-	table := newStaticTable(all)
-	if table.Omitted != 2 {
-		t.Errorf("%d omitted, want 2", table.Omitted)
+	table := newStaticTable(static.Report{Hosts: all, Omitted: 3})
+	if table.Omitted != 5 {
+		t.Errorf("%d omitted, want 5", table.Omitted)
 	}
 	text, err := json.Marshal(table)
 	if err != nil || len(text) > 64<<20-1000 {
 		t.Errorf("an answer of %d octets: %v", len(text), err)
 	}
-	if got := printed(t, &table, false); !strings.HasSuffix(got, "\n2 more are not listed\n") {
+	if got := printed(t, &table, false); !strings.HasSuffix(got, "\n5 more are not listed\n") {
 		t.Errorf("the end is %q", got[len(got)-100:])
 	}
 }

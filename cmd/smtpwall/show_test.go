@@ -95,7 +95,7 @@ func TestShowFails(t *testing.T) {
 		policy:    &policy.Config{},
 		snapshots: func(context.Context) ([]daemon.Snapshot, error) { return nil, stopped },
 		conns:     func(context.Context, int) (daemon.Conns, error) { return daemon.Conns{}, stopped },
-		static:    func(context.Context) ([]static.HostReport, error) { return nil, stopped },
+		static:    func(context.Context) (static.Report, error) { return static.Report{}, stopped },
 	}
 	withoutStatic := failing
 	withoutStatic.static = nil

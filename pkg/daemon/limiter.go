@@ -93,7 +93,7 @@ type LimiterCounters struct {
 
 // LimiterSnapshot is what limiting connections has done since the start.
 type LimiterSnapshot struct {
-	Hosts   []static.HostReport
+	static.Report
 	Tracker static.Counters
 	LimiterCounters
 }
@@ -413,5 +413,5 @@ func (l *limiter) verdict(p *engine.Packet) engine.Decision {
 func (l *limiter) snapshot() LimiterSnapshot {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return LimiterSnapshot{Hosts: l.tracker.Report(), Tracker: l.tracker.Counters(), LimiterCounters: l.count}
+	return LimiterSnapshot{Report: l.tracker.Report(), Tracker: l.tracker.Counters(), LimiterCounters: l.count}
 }

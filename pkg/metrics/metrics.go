@@ -59,6 +59,7 @@ type Static struct {
 	Counters static.Counters
 	Limiter  Limiter
 	Hosts    []static.HostReport
+	Omitted  int // known hosts that are not among them
 }
 
 // Limiter is what was done to limit connections, beside counting them.
@@ -165,7 +166,7 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 		if err == nil {
 			collect(to, c.tracker, &all.Counters)
 			collect(to, c.limiter, &all.Limiter)
-			c.hosts(to, all.Hosts)
+			c.hosts(to, all.Hosts, uint64(all.Omitted))
 		}
 	}
 	if c.from.Conntrack != nil {
@@ -188,10 +189,9 @@ func (c *Collector) Collect(to chan<- prometheus.Metric) {
 
 // hosts tells static hosts. Two mappings of the same addresses are told once: a
 // metric that came twice would spoil the scrape.
-func (c *Collector) hosts(to chan<- prometheus.Metric, all []static.HostReport) {
+func (c *Collector) hosts(to chan<- prometheus.Metric, all []static.HostReport, omitted uint64) {
 	type addresses struct{ global, local string }
 	told := map[addresses]bool{}
-	var omitted uint64
 	for i := range all {
 		a := addresses{hostOrNet(all[i].Global), hostOrNet(all[i].Local)}
 		switch {

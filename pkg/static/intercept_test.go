@@ -41,12 +41,12 @@ func TestEnteredAtTheEmbryonicLimit(t *testing.T) {
 	check(t, "the sets have changed", r.Changed(), true)
 	check(t, "intercept", fmt.Sprint(r.Sets().Intercept), "[1.1.1.1 192.168.1.1]")
 	check(t, "once they were read", r.Changed(), false)
-	check(t, "in intercept", r.Report()[0].Intercept, true)
+	check(t, "in intercept", r.Report().Hosts[0].Intercept, true)
 
 	check(t, "a SYN that came before the set was written", r.syn(conn(11)), false)
 	check(t, "told again", r.kinds(), "")
 	check(t, "delayed", r.Counters().Delayed, 1)
-	check(t, "refused", r.Counters().Refused+r.Report()[0].Denied, 0)
+	check(t, "refused", r.Counters().Refused+r.Report().Hosts[0].Denied, 0)
 	r.openProven(conn(11))
 	r.want(local, 2, 10)
 }
@@ -114,7 +114,7 @@ func TestWithoutSynproxy(t *testing.T) {
 	check(t, "at the limit", r.kinds(), "")
 	check(t, "passes", r.syn(conn(3)), false)
 	check(t, "events", r.kinds(), "embryonic-limit ")
-	check(t, "denied", r.Report()[0].Denied, 1)
+	check(t, "denied", r.Report().Hosts[0].Denied, 1)
 	check(t, "in intercept", r.Flooded(), false)
 	r.Resume(r.now, netip.MustParseAddr(global))
 	check(t, "resumed", r.Flooded(), false)
@@ -181,7 +181,7 @@ func TestCookiesKeepItIn(t *testing.T) {
 	r.Cookies(map[netip.Addr]uint64{netip.MustParseAddr(global): 0})
 	r.flood(60*time.Second, 1000, &cookies)
 	check(t, "in intercept while it lasts", r.Flooded(), true)
-	check(t, "answered", r.Report()[0].Intercepted, 60000)
+	check(t, "answered", r.Report().Hosts[0].Intercepted, 60000)
 	r.flood(28*time.Second, 0, &cookies)
 	check(t, "its last SYNs are still half-open", r.Flooded(), true)
 	r.flood(10*time.Second, 0, &cookies)
@@ -273,7 +273,7 @@ func TestAnsweredCookies(t *testing.T) {
 		r.pass(time.Second)
 	}
 	check(t, "in intercept", r.Flooded(), false)
-	check(t, "answered", r.Report()[0].Intercepted, 40*10)
+	check(t, "answered", r.Report().Hosts[0].Intercepted, 40*10)
 	r.want(local, 800, 0)
 }
 
@@ -284,7 +284,7 @@ func TestCookieCounters(t *testing.T) {
 	read := func(addr netip.Addr, n, want uint64) {
 		t.Helper()
 		r.Cookies(map[netip.Addr]uint64{addr: n})
-		check(t, "answered", r.Report()[0].Intercepted, want)
+		check(t, "answered", r.Report().Hosts[0].Intercepted, want)
 	}
 	read(g, 500, 0) // nobody is in intercept
 	r.spoof(1, 1)
@@ -315,7 +315,7 @@ func TestCookiesOfTheSecondFlood(t *testing.T) {
 			t.Errorf("flood %d: %+v, want intercept-left with %d cookies", i, evs, n)
 		}
 	}
-	check(t, "answered in both", r.Report()[0].Intercepted, 107)
+	check(t, "answered in both", r.Report().Hosts[0].Intercepted, 107)
 }
 
 // Half-open connections that are older than a handshake takes are removed while

@@ -12,7 +12,7 @@ func TestKernelRefusals(t *testing.T) {
 	refused := func(counts map[netip.Addr]uint64, denied uint64, kinds string) {
 		t.Helper()
 		r.Full(counts)
-		check(t, "denied", r.Report()[0].Denied, denied)
+		check(t, "denied", r.Report().Hosts[0].Denied, denied)
 		check(t, "events", r.kinds(), kinds)
 	}
 	refused(map[netip.Addr]uint64{g: 9}, 0, "") // not in intercept

@@ -1,6 +1,7 @@
 package static
 
 import (
+	"maps"
 	"net/netip"
 	"slices"
 )
@@ -51,11 +52,24 @@ type HostReport struct {
 	Intercept   bool   // it is in intercept
 }
 
+// Report is what is known of all hosts, or of as many as can be told.
+type Report struct {
+	Hosts   []HostReport
+	Omitted int // known hosts of networks that are not in Hosts
+}
+
+// maxReported is how many hosts of networks are reported: as many as are remembered
+// without connections. An attacker can make known as many as there are connections,
+// and to sort a million takes seconds in which no SYN is decided. Overflow: hosts in
+// intercept are reported, of the others any.
+const maxReported = keepHosts
+
 // Report returns every mapping in the order of the configuration, with one line
 // for each known host of a network.
-func (t *Tracker) Report() []HostReport {
+func (t *Tracker) Report() Report {
+	hosts := t.reported()
 	byMapping := map[Mapping][]*host{}
-	for addr, h := range t.hosts {
+	for addr, h := range hosts {
 		for _, m := range t.index.of(addr) {
 			byMapping[m] = append(byMapping[m], h)
 		}
@@ -77,7 +91,27 @@ func (t *Tracker) Report() []HostReport {
 			all = append(all, r)
 		}
 	}
-	return all
+	return Report{all, len(t.hosts) - len(hosts)}
+}
+
+// reported are the hosts of a report.
+func (t *Tracker) reported() map[netip.Addr]*host {
+	if len(t.hosts) <= maxReported {
+		return t.hosts
+	}
+	some := maps.Clone(t.flooded)
+	for _, m := range t.cfg.Mappings {
+		if h := t.hosts[m.Local.Addr()]; h != nil && m.Local.IsSingleIP() {
+			some[h.local] = h
+		}
+	}
+	for addr, h := range t.hosts {
+		if len(some) >= maxReported+len(t.cfg.Mappings) {
+			break
+		}
+		some[addr] = h
+	}
+	return some
 }
 
 // report is the report of one host of m.

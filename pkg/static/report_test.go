@@ -73,7 +73,7 @@ func TestReport(t *testing.T) {
 	want := func(lines ...string) {
 		t.Helper()
 		var got []string
-		for _, h := range r.Report() {
+		for _, h := range r.Report().Hosts {
 			got = append(got, line(h))
 		}
 		if !slices.Equal(got, lines) {

@@ -21,12 +21,12 @@ func TestConnectionNPlusOne(t *testing.T) {
 		}
 		check(t, "connections", r.Counters().Connections, 50)
 		check(t, "refused", r.Counters().Refused, 10)
-		check(t, "denied", r.Report()[0].Denied, 10)
+		check(t, "denied", r.Report().Hosts[0].Denied, 10)
 		r.becomes(conn(7), Established) // the handshake may be complete only now
 		r.becomes(conn(7), TimeWait)
 		check(t, "passes when one has ended", r.syn(conn(50)), true)
 		check(t, "and one more", r.syn(conn(51)), false)
-		check(t, "peak", r.Report()[0].Peak, 50)
+		check(t, "peak", r.Report().Hosts[0].Peak, 50)
 	}
 }
 
@@ -296,7 +296,10 @@ func TestHostsAreForgotten(t *testing.T) {
 	r.half(conn(1)) // nor are those in intercept
 	r.becomes(conn(1), Close)
 	check(t, "hosts", len(r.hosts), 3*keepHosts+1)
-	check(t, "in intercept", r.Report()[3*keepHosts].Intercept, true)
+	report := r.Report()
+	check(t, "omitted", report.Omitted, 2*keepHosts-1)
+	check(t, "reported", len(report.Hosts), keepHosts+2) // and one for each mapping
+	check(t, "in intercept", report.Hosts[len(report.Hosts)-1].Intercept, true)
 	check(t, "connections", r.Counters().Connections, 3*keepHosts)
 }
 

@@ -293,7 +293,7 @@ func (w *world) check() {
 // checkReport compares the report, and with it the counts of each host.
 func (w *world) checkReport() {
 	seen := map[netip.Addr]bool{}
-	for _, r := range w.tr.Report() {
+	for _, r := range w.tr.Report().Hosts {
 		a := r.Local.Addr()
 		if !r.Local.IsSingleIP() {
 			continue
