@@ -47,7 +47,7 @@ const (
 
 	// killsWaiting is the room for connections whose conntrack entries are to be
 	// deleted. Overflow: the entry stays, counted; the engine's tombstone drops
-	// what still comes.
+	// what still comes, and the limiter asks again.
 	killsWaiting = 4096
 
 	// limitsWaiting is the room for events of the limiter, which says little

@@ -146,7 +146,7 @@ func limiterFamilies() []family[Limiter] {
 	return []family[Limiter]{
 		l.counter("static_undecodable_total", "Packets of the queue of SYNs that are no TCP: dropped.", func(n *Limiter) uint64 { return n.Undecodable }),
 		l.counter("static_verdict_errors_total", "Verdicts on SYNs that could not be sent to the kernel.", func(n *Limiter) uint64 { return n.VerdictErrors }),
-		l.counter("static_kills_lost_total", "Conntrack entries of old half-open connections that were not deleted for want of room. They are tried again.", func(n *Limiter) uint64 { return n.KillsLost }),
+		l.counter("static_kills_lost_total", "Conntrack entries of half-open or ended connections that were not deleted for want of room. They are tried again within a second, or with the next dump.", func(n *Limiter) uint64 { return n.KillsLost }),
 		l.counter("static_failures_total", "Times that the ruleset could not be read, or the daemon's sets in it not be written.", func(n *Limiter) uint64 { return n.Failures }),
 	}
 }

@@ -15,6 +15,11 @@ const (
 	// those that come then are deleted at once.
 	maxFresh = 1 << 16
 
+	// mostAtOnce is how many entries are deleted a Tick: of a dump thousands may be
+	// due at the same time, and the daemon has room for some thousands. The others
+	// wait for the next one.
+	mostAtOnce = 1024
+
 	// killedFor is how long the deletion of an entry may take once it is asked for.
 	killedFor = 500 * time.Millisecond
 )
@@ -84,7 +89,8 @@ func (t *Tracker) closeUnknown(e Entry) {
 
 // closeOld deletes the entries that have stayed long enough.
 func (t *Tracker) closeOld() {
-	for len(t.fresh) > 0 && t.now-t.fresh[0].at >= freshFor {
+	most := len(t.kills) + mostAtOnce
+	for len(t.fresh) > 0 && len(t.kills) < most && t.now-t.fresh[0].at >= freshFor {
 		first := t.fresh[0]
 		t.fresh = t.fresh[1:]
 		h := t.hosts[first.key.host()]
@@ -97,7 +103,7 @@ func (t *Tracker) closeOld() {
 			t.closing = append(t.closing, first)
 		}
 	}
-	for len(t.closing) > 0 && t.now-t.closing[0].at >= closingFor {
+	for len(t.closing) > 0 && len(t.kills) < most && t.now-t.closing[0].at >= closingFor {
 		first := t.closing[0]
 		t.closing = t.closing[1:]
 		if h := t.hosts[first.key.host()]; h != nil && h.closing > 0 { // it may have been forgotten meanwhile

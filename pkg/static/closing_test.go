@@ -142,7 +142,11 @@ func TestClosedBound(t *testing.T) {
 		r.Update(r.now, e)
 	}
 	check(t, "at once", len(r.TakeKills()), 10)
-	r.pass(2 * time.Second)
-	check(t, "later", len(r.TakeKills()), maxFresh)
+	r.pass(1900 * time.Millisecond)
+	check(t, "before two seconds", len(r.TakeKills()), 0)
+	for range maxFresh / mostAtOnce {
+		r.pass(100 * time.Millisecond)
+		check(t, "of a tick", len(r.TakeKills()), mostAtOnce)
+	}
 	check(t, "waiting", len(r.fresh)+len(r.closing), 0)
 }
