@@ -135,6 +135,15 @@ func (t *Tracker) kill(c closed) {
 	t.killed = append(t.killed, c)
 }
 
+// spare leaves the entry of addresses whose last connection has ended: another one
+// has begun, whose SYN came before the tracker was told of that end. What is being
+// deleted cannot be spared.
+func (t *Tracker) spare(key connKey) {
+	if e, ok := t.ended[key]; ok && !e.killed {
+		delete(t.ended, key)
+	}
+}
+
 // reopens notes a SYN of addresses whose last connection has ended: conntrack gives
 // the new one an entry in the place of the old one, often with the same id, and
 // that must stay. It reports false while the old one is being deleted: the SYN has

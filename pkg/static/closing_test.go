@@ -92,6 +92,24 @@ func TestClosedPortUsedAgain(t *testing.T) {
 	}
 }
 
+// A SYN may be decided on before conntrack's word of the end that came before it,
+// and the kernel gives the new entry the old one's id.
+func TestClosedAfterTheNextSYN(t *testing.T) {
+	r := newRig(t, one(Limits{5, 0}, true))
+	c := conn(1)
+	r.open(c)
+	id := r.ids[c]
+	check(t, "SYN", r.syn(c), true)
+	r.becomes(c, Close)
+	r.Destroy(r.now, Entry{c, id, 0})
+	r.Update(r.now, Entry{c, id, SYNSent})
+	r.Update(r.now, Entry{c, id, Established})
+	r.pass(5 * time.Second)
+	check(t, "kills", r.taken(), "")
+	r.want(local, 1, 0)
+	check(t, "remembered", len(r.ended)+len(r.fresh)+len(r.closing)+len(r.killed), 0)
+}
+
 // Without a limit of all connections nobody gains by an end that is none.
 func TestClosedWithoutLimit(t *testing.T) {
 	for _, tt := range []struct {

@@ -82,6 +82,7 @@ func (t *Tracker) discover(key connKey, e Entry, p phase) bool {
 		return false
 	}
 	t.add(key, h, t.client(e.Client.Addr()), tracked{id: e.ID, phase: p, dump: t.dump, since: t.now})
+	t.spare(key)
 	return true
 }
 
