@@ -30,6 +30,7 @@ type closed struct {
 	id     uint32
 	at     time.Duration // when it ended; of one whose entry is deleted, when that was asked for
 	serial uint64
+	waited bool // for what conntrack makes of a SYN of its addresses
 }
 
 // ending is what becomes of the entry of a connection that has ended.
@@ -54,7 +55,7 @@ func (t *Tracker) close(key connKey, id uint32) {
 		return // nobody counts how many there are
 	}
 	t.serial++
-	c := closed{key, id, t.now, t.serial}
+	c := closed{key: key, id: id, at: t.now, serial: t.serial}
 	t.ended[key] = ending{serial: c.serial}
 	if len(t.fresh) >= maxFresh {
 		t.kill(c)
@@ -95,8 +96,8 @@ func (t *Tracker) closeOld() {
 		t.fresh = t.fresh[1:]
 		h := t.hosts[first.key.host()]
 		switch {
-		case !t.stays(first):
-		case h == nil || h.closing >= t.mostClosing(h):
+		case !t.stays(first), t.waits(first):
+		case first.waited, h == nil, h.closing >= t.mostClosing(h):
 			t.kill(first)
 		default:
 			h.closing++
@@ -109,7 +110,7 @@ func (t *Tracker) closeOld() {
 		if h := t.hosts[first.key.host()]; h != nil && h.closing > 0 { // it may have been forgotten meanwhile
 			h.closing--
 		}
-		if t.stays(first) {
+		if t.stays(first) && !t.waits(first) {
 			t.kill(first)
 		}
 	}
@@ -119,6 +120,19 @@ func (t *Tracker) closeOld() {
 		}
 		t.killed = t.killed[1:]
 	}
+}
+
+// waits lets an entry stay as long as a SYN of its addresses was admitted of which
+// conntrack has not told: it may be another connection's by now, with the same id,
+// or the SYN was ignored.
+func (t *Tracker) waits(c closed) bool {
+	conn, known := t.conns[c.key]
+	if !known || conn.phase != admitted {
+		return false
+	}
+	c.at, c.waited = t.now, true
+	t.fresh = append(t.fresh, c)
+	return true
 }
 
 // stays reports whether no later connection of the addresses has begun or ended.
@@ -135,8 +149,8 @@ func (t *Tracker) kill(c closed) {
 	t.killed = append(t.killed, c)
 }
 
-// spare leaves the entry of addresses whose last connection has ended: another one
-// has begun, whose SYN came before the tracker was told of that end. What is being
+// spare leaves the entry of addresses whose last connection has ended: conntrack
+// has told of another one, which has its place and often its id. What is being
 // deleted cannot be spared.
 func (t *Tracker) spare(key connKey) {
 	if e, ok := t.ended[key]; ok && !e.killed {
@@ -144,15 +158,11 @@ func (t *Tracker) spare(key connKey) {
 	}
 }
 
-// reopens notes a SYN of addresses whose last connection has ended: conntrack gives
-// the new one an entry in the place of the old one, often with the same id, and
-// that must stay. It reports false while the old one is being deleted: the SYN has
-// to come again.
+// reopens reports whether a SYN may pass whose addresses had a connection that has
+// ended. While the old entry is being deleted it has to come again. Before that,
+// conntrack is to say whether a new connection begins: it ignores a SYN if what
+// ended the old one may have been a fake, and whoever sends one must not keep the
+// entry by it.
 func (t *Tracker) reopens(key connKey, proven bool) bool {
-	e, ok := t.ended[key]
-	if ok && e.killed && !proven { // synproxy sends its SYN once
-		return false
-	}
-	delete(t.ended, key)
-	return true
+	return proven || !t.ended[key].killed // synproxy sends its SYN once
 }

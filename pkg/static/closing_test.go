@@ -110,6 +110,38 @@ func TestClosedAfterTheNextSYN(t *testing.T) {
 	check(t, "remembered", len(r.ended)+len(r.fresh)+len(r.closing)+len(r.killed), 0)
 }
 
+// conntrack ignores a SYN where the end of the connection before may have been a
+// fake: it keeps nobody's entry, whether it is refused or admitted.
+func TestClosedKeptByNoSYN(t *testing.T) {
+	for _, tt := range []struct {
+		name  string
+		full  bool
+		after time.Duration // from the end to the SYN
+		stays time.Duration // from the SYN on
+		gone  time.Duration // at the latest, from there
+	}{
+		{"refused at once", true, 0, closingFor - 100*time.Millisecond, 100 * time.Millisecond},
+		{"refused in time", true, closingFor - 100*time.Millisecond, 0, 100 * time.Millisecond},
+		{"admitted at once", false, 0, confirmWithin - 100*time.Millisecond, freshFor + 150*time.Millisecond},
+		{"admitted in time", false, closingFor - 100*time.Millisecond, confirmWithin - 100*time.Millisecond, freshFor + 150*time.Millisecond},
+	} {
+		r := newRig(t, one(Limits{1, 0}, true))
+		r.open(conn(1))
+		r.becomes(conn(1), Close)
+		if tt.full {
+			r.open(conn(2))
+		}
+		r.pass(tt.after)
+		check(t, tt.name, r.syn(conn(1)), !tt.full)
+		r.pass(tt.stays)
+		check(t, tt.name+": before", r.taken(), "")
+		r.pass(tt.gone)
+		check(t, tt.name+": then", r.taken(), fmt.Sprint(conn(1).Client.Port()))
+		r.pass(time.Second)
+		check(t, tt.name+": remembered", len(r.ended)+len(r.fresh)+len(r.closing)+len(r.killed), 0)
+	}
+}
+
 // Without a limit of all connections nobody gains by an end that is none.
 func TestClosedWithoutLimit(t *testing.T) {
 	for _, tt := range []struct {

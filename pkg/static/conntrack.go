@@ -58,6 +58,9 @@ func (t *Tracker) update(e Entry) bool {
 		if conn.phase != admitted && conn.id != e.ID { // another one, of the same addresses
 			conn.proven, conn.since = false, t.now
 		}
+		if conn.phase == admitted {
+			t.spare(key)
+		}
 		conn.phase, conn.id, conn.dump = to, e.ID, t.dump
 		t.change(key, conn)
 		return news

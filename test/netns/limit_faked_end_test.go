@@ -19,18 +19,24 @@ func TestLimitFakedEnd(t *testing.T) {
 	ends := []struct {
 		name  string
 		fools bool // also where nothing is queued
+		again bool // once the next one is open, the client sends a SYN, which is refused
 		send  func(t *testing.T, h *hostile)
 	}{
 		// conntrack believes a RST that follows a segment, wherever that was
 		// (nf_conntrack_proto_tcp.c, "Check if rst is part of train"). The server
 		// answers both with a challenge ACK.
-		{"a RST behind a gap", false, func(t *testing.T, h *hostile) {
+		{"a RST behind a gap", false, false, func(t *testing.T, h *hostile) {
+			h.send(t, 1000, "x")
+			h.send(t, 1001, "", flags(flagRST|flagACK))
+		}},
+		// A SYN would begin a new entry, but for the ACK behind the RST.
+		{"a RST behind a gap, and a SYN", false, true, func(t *testing.T, h *hostile) {
 			h.send(t, 1000, "x")
 			h.send(t, 1001, "", flags(flagRST|flagACK))
 		}},
 		// Two FINs of one side are enough for LAST_ACK, and any ACK for TIME_WAIT.
 		// The server waits for what is missing before them.
-		{"FINs behind a gap", true, func(t *testing.T, h *hostile) {
+		{"FINs behind a gap", true, false, func(t *testing.T, h *hostile) {
 			h.send(t, 1000, "", flags(flagFIN|flagACK))
 			h.send(t, 1000, "", flags(flagFIN|flagACK))
 			h.send(t, 0, "")
@@ -49,7 +55,7 @@ func TestLimitFakedEnd(t *testing.T) {
 				}
 				nft(t, s.Lab, `add element inet smtpwall static4 { 10.9.2.2 comment "tcp 1 0" : 10.9.2.2 }`)
 				eventually(t, "the limit holds", func() bool { return s.limits(t, lab.ServerIP4) })
-				all := s.fakeEnds(t, end.send)
+				all := s.fakeEnds(t, end.send, end.again)
 				if len(all) == 1 {
 					// The server's ACK of the segment came before the RST, as it may
 					// where nothing is queued: conntrack was not fooled.
@@ -80,8 +86,9 @@ func TestLimitFakedEnd(t *testing.T) {
 }
 
 // fakeEnds opens up to three connections, and sends of each what may be taken for
-// its end before it opens the next one.
-func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile)) (all []*duel) {
+// its end before it opens the next one. With again, a SYN of each follows that the
+// next one's being open refuses.
+func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile), again bool) (all []*duel) {
 	t.Helper()
 	for range 3 {
 		h, ln := s.attacker(t, v4)
@@ -93,6 +100,12 @@ func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile)) (all []*
 		all = append(all, d)
 		write(t, d.app, "220 hi\r\n")
 		h.await(t, "the greeting", func(s layers.TCP) bool { return len(s.Payload) > 0 })
+		if before := len(all) - 2; again && before >= 0 {
+			refused := s.static(t, lab.ServerIP4).Denied
+			all[before].h.send(t, 0, "")
+			all[before].h.synAgain(t, mss)
+			eventually(t, "the SYN is refused", func() bool { return s.static(t, lab.ServerIP4).Denied > refused })
+		}
 		send(t, h)
 		s.agree(t, lab.ServerIP4, lab.ServerIP4)
 	}
