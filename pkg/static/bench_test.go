@@ -53,6 +53,29 @@ func BenchmarkRefused(b *testing.B) {
 	}
 }
 
+// BenchmarkResyncOfOthers is a dump of connections to hosts without limits, beside
+// few and many mapped networks: no SYN is decided meanwhile.
+func BenchmarkResyncOfOthers(b *testing.B) {
+	for _, networks := range []int{1, 1000} {
+		b.Run(fmt.Sprint("networks=", networks), func(b *testing.B) {
+			tr := New()
+			var cfg Config
+			for i := range networks {
+				net := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
+				cfg.Mappings = append(cfg.Mappings, Mapping{net, net, Limits{Max: 10}})
+			}
+			tr.Configure(boot, cfg)
+			entries := make([]Entry, 100_000)
+			for i := range entries {
+				entries[i] = Entry{nth(i, netip.MustParseAddr("198.18.0.1")), uint32(i), Established}
+			}
+			for b.Loop() {
+				tr.Resync(boot, entries)
+			}
+		})
+	}
+}
+
 // BenchmarkFloodedTick is what Tick costs once a second beside half a million
 // connections while ten hosts, and while a thousand are in intercept.
 func BenchmarkFloodedTick(b *testing.B) {

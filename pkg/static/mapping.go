@@ -2,6 +2,7 @@ package static
 
 import (
 	"cmp"
+	"iter"
 	"net/netip"
 	"slices"
 )
@@ -22,11 +23,46 @@ type Config struct {
 	Synproxy bool   // the ruleset can answer SYNs with cookies
 }
 
-// mappings finds the mappings of a host.
+// mappings finds the mappings of a host. What it costs does not grow with their
+// number: it is asked about every connection that conntrack knows.
 type mappings struct {
-	hosts map[netip.Addr][]Mapping
-	nets  []Mapping           // the longest first
-	taken map[netip.Addr]bool // the global addresses of hosts
+	hosts  map[netip.Addr][]Mapping
+	locals networks            // by their local addresses
+	global networks            // by their global ones
+	taken  map[netip.Addr]bool // the global addresses of hosts
+}
+
+// networks finds mappings of networks by an address.
+type networks struct {
+	of   map[netip.Prefix][]Mapping
+	bits []int // lengths of the prefixes, the longest first
+}
+
+// add adds a mapping by one of its two networks.
+func (n *networks) add(p netip.Prefix, m Mapping) {
+	p = p.Masked()
+	if n.of == nil {
+		n.of = map[netip.Prefix][]Mapping{}
+	}
+	n.of[p] = append(n.of[p], m)
+	if at, found := slices.BinarySearchFunc(n.bits, p.Bits(), func(a, b int) int { return cmp.Compare(b, a) }); !found {
+		n.bits = slices.Insert(n.bits, at, p.Bits())
+	}
+}
+
+// holding gives the mappings of each network that holds addr, the longest first.
+func (n *networks) holding(addr netip.Addr) iter.Seq[[]Mapping] {
+	return func(yield func([]Mapping) bool) {
+		for _, bits := range n.bits {
+			p, err := addr.Prefix(bits)
+			if err != nil {
+				continue // longer than addresses of the family
+			}
+			if ms := n.of[p]; ms != nil && !yield(ms) {
+				return
+			}
+		}
+	}
 }
 
 // index prepares ms for searches.
@@ -37,43 +73,39 @@ func index(ms []Mapping) mappings {
 			x.hosts[m.Local.Addr()] = append(x.hosts[m.Local.Addr()], m)
 			x.taken[m.Global.Addr()] = true
 		} else {
-			x.nets = append(x.nets, m)
+			x.locals.add(m.Local, m)
+			x.global.add(m.Global, m)
 		}
 	}
-	slices.SortStableFunc(x.nets, func(a, b Mapping) int { return cmp.Compare(b.Local.Bits(), a.Local.Bits()) })
 	return x
 }
 
 // of returns the mappings of a local address: its own, or else those of the longest
 // of its networks.
-func (x *mappings) of(local netip.Addr) (ms []Mapping) {
+func (x *mappings) of(local netip.Addr) []Mapping {
 	if own := x.hosts[local]; own != nil {
 		return own
 	}
-	for _, m := range x.nets {
-		if len(ms) > 0 && m.Local.Bits() < ms[0].Local.Bits() {
-			break
-		}
-		if m.Local.Contains(local) {
-			ms = append(ms, m)
-		}
+	for ms := range x.locals.holding(local) {
+		return ms
 	}
-	return ms
+	return nil
 }
 
 // globals are the addresses by which clients reach local: those of all mappings
 // that lead to it, or else its own.
 func (x *mappings) globals(local netip.Addr) []netip.Addr {
 	var out []netip.Addr
-	for _, ms := range [][]Mapping{x.hosts[local], x.nets} {
+	add := func(ms []Mapping) {
 		for _, m := range ms {
-			if !m.Local.Contains(local) {
-				continue
-			}
 			if g := m.global(local); x.leads(m, g) && !slices.Contains(out, g) {
 				out = append(out, g)
 			}
 		}
+	}
+	add(x.hosts[local])
+	for ms := range x.locals.holding(local) {
+		add(ms)
 	}
 	if len(out) == 0 {
 		out = append(out, local)
@@ -87,10 +119,8 @@ func (x *mappings) leads(m Mapping, global netip.Addr) bool {
 	if m.Global.IsSingleIP() {
 		return true
 	}
-	for _, n := range x.nets {
-		if n.Global.Contains(global) {
-			return !x.taken[global] && n.Global == m.Global
-		}
+	for ms := range x.global.holding(global) {
+		return !x.taken[global] && ms[0].Global.Masked() == m.Global.Masked()
 	}
 	return false
 }
