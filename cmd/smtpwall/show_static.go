@@ -62,20 +62,10 @@ func newStaticTable(r static.Report) staticTable {
 		t.Hosts = append(t.Hosts, staticLine{
 			Global: hostOrNet(h.Global), Local: hostOrNet(h.Local),
 			Current: h.Connections, Limit: h.Limits.Max, HalfOpen: h.HalfOpen, HalfOpenLimit: h.Limits.Embryonic,
-			Peak: h.Peak, Denied: h.Denied, Intercepted: h.Intercepted, Intercept: h.Intercept, Full: full(&h),
+			Peak: h.Peak, Denied: h.Denied, Intercepted: h.Intercepted, Intercept: h.Intercept, Full: h.Full,
 		})
 	}
 	return t
-}
-
-// full reports whether the next connection is refused. In intercept only
-// established ones count for that: others may be an attacker's.
-func full(h *static.HostReport) bool {
-	counted := h.Connections
-	if h.Intercept {
-		counted -= h.HalfOpen
-	}
-	return h.Limits.Max > 0 && counted >= h.Limits.Max
 }
 
 // hostOrNet is an address without its length, or a network with it.

@@ -23,9 +23,9 @@ func mapped(global, local string, most, embryonic uint32) static.Mapping {
 // sampleHosts are one of each kind.
 func sampleHosts() []static.HostReport {
 	return []static.HostReport{
-		{Mapping: mapped("1.1.1.1/32", "192.168.1.1/32", 50, 100), Connections: 50, Peak: 50, Denied: 12},
+		{Mapping: mapped("1.1.1.1/32", "192.168.1.1/32", 50, 100), Connections: 50, Peak: 50, Denied: 12, Full: true},
 		{Mapping: mapped("1.1.1.2/32", "192.168.1.2/32", 500, 100), Connections: 104, HalfOpen: 100, Peak: 131, Intercepted: 48211, Intercept: true},
-		{Mapping: mapped("1.1.1.3/32", "192.168.1.3/32", 50, 100), Connections: 51, HalfOpen: 1, Peak: 51, Denied: 7, Intercepted: 9, Intercept: true},
+		{Mapping: mapped("1.1.1.3/32", "192.168.1.3/32", 50, 100), Connections: 51, HalfOpen: 1, Peak: 51, Denied: 7, Intercepted: 9, Intercept: true, Full: true},
 		{Mapping: mapped("203.0.113.0/28", "192.168.1.0/28", 0, 0)},
 		{Mapping: mapped("2001:db8::1/128", "2001:db8::1/128", 0, 5), Connections: 3, HalfOpen: 1, Peak: 4},
 	}
@@ -87,27 +87,6 @@ func TestShowStaticJSON(t *testing.T) {
 `
 	if diff := cmp.Diff(want, printed(t, &table, true)); diff != "" {
 		t.Error(diff)
-	}
-}
-
-// TestFull says who refuses the next connection.
-func TestFull(t *testing.T) {
-	for _, tt := range []struct {
-		name                    string
-		connections, half, most uint32
-		intercept, want         bool
-	}{
-		{"one below", 49, 0, 50, false, false},
-		{"all open", 50, 0, 50, false, true},
-		{"half-open ones count", 50, 50, 50, false, true},
-		{"in intercept they do not", 50, 50, 50, true, false},
-		{"in intercept, all open", 60, 10, 50, true, true},
-		{"unlimited", 1000, 0, 0, false, false},
-	} {
-		h := static.HostReport{Mapping: mapped("1.1.1.1/32", "192.168.1.1/32", tt.most, 0), Connections: tt.connections, HalfOpen: tt.half, Intercept: tt.intercept}
-		if got := full(&h); got != tt.want {
-			t.Errorf("%s: %v, want %v", tt.name, got, tt.want)
-		}
 	}
 }
 

@@ -50,6 +50,7 @@ type HostReport struct {
 	Denied      uint64 // SYNs refused
 	Intercepted uint64 // SYNs answered with a cookie
 	Intercept   bool   // it is in intercept
+	Full        bool   // the next connection is refused
 }
 
 // Report is what is known of all hosts, or of as many as can be told.
@@ -117,10 +118,14 @@ func (t *Tracker) reported() map[netip.Addr]*host {
 // report is the report of one host of m.
 func (m Mapping) report(h *host) HostReport {
 	global := m.global(h.local)
+	full := h.limits.Max > 0 && h.total() >= h.limits.Max
+	if h.flood != nil {
+		full = h.full() // others may be an attacker's
+	}
 	return HostReport{
 		Mapping:     Mapping{netip.PrefixFrom(global, global.BitLen()), netip.PrefixFrom(h.local, h.local.BitLen()), h.limits},
 		Connections: h.total(), HalfOpen: h.half, Peak: h.peak,
-		Denied: h.denied, Intercepted: h.cookies, Intercept: h.flood != nil,
+		Denied: h.denied, Intercepted: h.cookies, Intercept: h.flood != nil, Full: full,
 	}
 }
 

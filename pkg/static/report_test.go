@@ -57,6 +57,31 @@ func TestSetsOfShadowedAddress(t *testing.T) {
 	check(t, "only its own", fmt.Sprint(r.Sets().Intercept), "[1.1.1.1 192.168.1.1]")
 }
 
+// Who refuses the next connection, whose client answers a cookie where the host is
+// in intercept.
+func TestReportFull(t *testing.T) {
+	for _, tt := range []struct {
+		name string
+		counts
+		most            uint32
+		intercept, want bool
+	}{
+		{"one below", counts{49, 0, 0}, 50, false, false},
+		{"all open", counts{50, 0, 0}, 50, false, true},
+		{"half-open ones count", counts{0, 50, 0}, 50, false, true},
+		{"in intercept they do not", counts{0, 50, 0}, 50, true, false},
+		{"but those that have answered a cookie do", counts{49, 3, 1}, 50, true, true},
+		{"in intercept, all open", counts{50, 10, 0}, 50, true, true},
+		{"unlimited", counts{1000, 0, 0}, 0, false, false},
+	} {
+		h := host{local: netip.MustParseAddr(local), counts: tt.counts, limits: Limits{Max: tt.most}}
+		if tt.intercept {
+			h.flood = &flood{}
+		}
+		check(t, tt.name, mapping(global, local, h.limits).report(&h).Full, tt.want)
+	}
+}
+
 func TestReport(t *testing.T) {
 	r := newRig(t, Config{Synproxy: true, Host: Limits{Max: 40}, Mappings: []Mapping{
 		mapping("203.0.113.0/24", "192.168.2.0/24", Limits{0, 3}),
