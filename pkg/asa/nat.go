@@ -117,7 +117,7 @@ func (im *importer) leave(m unchanged) {
 }
 
 // errPAT is a mapping of one port.
-var errPAT = errors.New("a mapping of one port: static.nft maps whole addresses; write a dnat rule in a table of your own")
+var errPAT = errors.New("a mapping of one port: static.nft maps whole addresses; write a dnat rule in a table of your own, and no embryonic limit for that host: its SYNs could not be answered with cookies")
 
 // static reads `static (REAL,MAPPED) GLOBAL LOCAL [dns] [netmask MASK] [OPTIONS]`.
 func (im *importer) static(s *statement) (m static.Mapping, err error) {

@@ -119,10 +119,12 @@ func staticCauses(e *static.Event) (causes []string) {
 
 // interceptCause says what TCP intercept does to the SYN in hand: one that reached
 // the embryonic limit was let through, one that was stopped by another limit was
-// not.
+// not. One that synproxy never saw is refused.
 func interceptCause(e *static.Event) string {
 	const dropped = "dropped: the retransmitted SYN will be answered with a cookie"
 	switch {
+	case e.Unmapped:
+		return "no cookie can be sent: the client uses an address that static.nft does not map"
 	case e.Kind != static.InterceptEntered:
 		return ""
 	case !e.Dropped:

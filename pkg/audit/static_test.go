@@ -61,6 +61,8 @@ func TestStaticASA(t *testing.T) {
 			sev3 + "201013: Per-client connection limit exceeded 5/5" + packet4 + " (1 more refused since the last record)"}},
 		{"embryonic, no synproxy", static.Event{Kind: static.EmbryonicRefused, SYN: syn4, Global: global4, Count: 100, Limit: 100, Suppressed: 3}, []string{
 			sev6 + "201010: Embryonic connection limit exceeded 100/100" + packet4 + " (3 more refused since the last record)"}},
+		{"embryonic, past synproxy", static.Event{Kind: static.EmbryonicRefused, SYN: syn4, Global: global4, Count: 100, Limit: 100, Dropped: true, Unmapped: true}, []string{
+			sev6 + "201010: Embryonic connection limit exceeded 100/100" + packet4 + " (no cookie can be sent: the client uses an address that static.nft does not map)"}},
 		{"a client's, no synproxy", static.Event{Kind: static.EmbryonicRefused, SYN: syn6, Global: global6, PerClient: true, Count: 3, Limit: 3}, []string{
 			sev6 + "201012: Per-client embryonic connection limit exceeded 3/3" + packet6}},
 		{"intercept begins", static.Event{Kind: static.InterceptEntered, SYN: syn4, Global: global4, Count: 100, Limit: 100}, []string{

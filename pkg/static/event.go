@@ -33,6 +33,7 @@ type Event struct {
 	Count, Limit uint32 // connections, half-open ones but for Refused; with them SYNs that opened none, if these led to it
 	Embryonic    uint32 // the limit of half-open ones, beside Limit; of Refused
 	Dropped      bool   // the SYN was
+	Unmapped     bool   // it came by an address that no mapping names: nobody sends cookies; of EmbryonicRefused
 	Suppressed   uint64 // events of this kind and host or client since the last one told
 	Refusals     uint64 // SYNs dropped before a cookie was sent; of KernelRefused
 

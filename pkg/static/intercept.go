@@ -20,6 +20,10 @@ const (
 	// round trip, and what is older holds a place that a client needs.
 	aggressive = 5 * time.Second
 
+	// answersAfter is how long the kernel may take to answer a host's SYNs: the
+	// sets are written, and what waits in the queue is decided.
+	answersAfter = 2 * time.Second
+
 	// maxFlooded is how many hosts are in intercept at once: each has a record
 	// here and elements in the kernel's sets, and of a /64 network an attacker
 	// could put in as many as they like. The limits of any other host hold as
@@ -61,6 +65,14 @@ func (h *host) answer() {
 // synproxy reports whether synproxy answers for a host, or can.
 func (t *Tracker) synproxy(h *host) bool {
 	return t.cfg.Synproxy && (h.flood != nil || len(t.flooded) < maxFlooded)
+}
+
+// passesBy reports whether a SYN that opens a new connection to h, but for those of
+// synproxy, has come by a way that synproxy does not see: clients reach the host by
+// an address that no mapping names, by a dnat rule of the operator's. Its limits hold
+// there as they do without synproxy.
+func (t *Tracker) passesBy(h *host) bool {
+	return h.flood != nil && t.now-h.flood.since >= answersAfter
 }
 
 // enter puts a host into intercept.

@@ -100,8 +100,9 @@ func (o *oracle) insert(l listed) {
 	o.peaks[a] = max(o.peaks[a], int(n.open+n.half))
 }
 
-// syn says whether a SYN passes, and whether the host must be in intercept then.
-func (o *oracle) syn(s SYN) (pass, intercept bool) {
+// syn says whether a SYN passes, and whether the host must be in intercept then. It
+// has been since entered, if that is not 0.
+func (o *oracle) syn(s SYN, entered time.Duration) (pass, intercept bool) {
 	l, counted := o.setup.limits[s.Server.Addr().String()]
 	if i := o.find(s.Conn); i >= 0 {
 		o.list[i].proven = o.list[i].proven || s.Proven && !o.list[i].open
@@ -128,6 +129,10 @@ func (o *oracle) syn(s SYN) (pass, intercept bool) {
 		}
 	}
 	// Of two verdicts the worse one holds: the loop ends at a refusal only.
+	if !pass && entered != 0 && o.now-entered >= 2*time.Second { // synproxy would have answered it
+		o.denied[s.Server.Addr()]++
+		return false, o.inVain(s.Server.Addr(), l)
+	}
 	if pass {
 		o.insert(listed{conn: s.Conn, proven: s.Proven, since: o.now})
 		n := o.host(s.Server.Addr())

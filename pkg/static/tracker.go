@@ -300,10 +300,14 @@ func (t *Tracker) decide(h *host, c *client, s SYN) bool {
 	case refuseHalf:
 		ev.Kind, ev.Count, ev.Limit = EmbryonicRefused, counts.half, limits.Embryonic
 	case proxy:
-		t.count.Delayed++
-		ev.Kind, ev.Count, ev.Limit = InterceptEntered, counts.half, limits.Embryonic
-		t.enter(h, ev)
-		return false
+		ev.Count, ev.Limit = counts.half, limits.Embryonic
+		if !t.passesBy(h) {
+			t.count.Delayed++
+			ev.Kind = InterceptEntered
+			t.enter(h, ev)
+			return false
+		}
+		ev.Kind, ev.Unmapped = EmbryonicRefused, true
 	}
 	t.count.Refused++
 	h.denied++

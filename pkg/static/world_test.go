@@ -139,7 +139,7 @@ func (w *world) syn() {
 		}
 		return
 	}
-	pass, intercept := w.o.syn(s)
+	pass, intercept := w.o.syn(s, w.entered[c.Server.Addr()])
 	got := w.tr.SYN(w.now, s)
 	w.say("syn %v: %v", s, got)
 	if got != pass {

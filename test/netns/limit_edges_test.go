@@ -2,7 +2,10 @@ package netns
 
 import (
 	"net"
+	"slices"
+	"strings"
 	"testing"
+	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/lab"
 )
@@ -71,6 +74,37 @@ func TestLimitOddElements(t *testing.T) {
 		w.agree(t, "198.18.1.2", lab.ServerIP4)
 		w.stop(t)
 		w.start(t)
+	}
+}
+
+// A dnat rule of the operator's leads to the host by an address that no mapping
+// names. In intercept its SYNs pass as long as fewer than the limit are half-open;
+// the next one is refused, and a record says why.
+func TestLimitOwnDNAT(t *testing.T) {
+	const own = "10.9.3.7"
+	w := newWall(t, withElements(t, "static.nft", "add element inet smtpwall static4 { "+lab.ServerIP4+` comment "tcp 0 1" : `+lab.ServerIP4+" }\n"), "")
+	serve(t, w.Lab, lab.Server)
+	addRoute(t, w.Lab, own)
+	nft(t, w.Lab, "add table ip own; add chain ip own pre { type nat hook prerouting priority -110; }; add rule ip own pre ip daddr "+own+" dnat to "+lab.ServerIP4)
+	w.mustOpen(t, own)
+	eventually(t, "the server is in intercept", func() bool { return w.static(t, lab.ServerIP4).Intercept })
+	w.mustOpen(t, own)
+	deaf := "add table ip deaf; add chain ip deaf in { type filter hook input priority 0; }; add rule ip deaf in tcp dport 99 drop"
+	if out, err := w.Command(lab.Server, "nft", deaf).CombinedOutput(); err != nil {
+		t.Fatalf("nft %s: %v: %s", deaf, err, out)
+	}
+	eventually(t, "a SYN is refused, and a record says why", func() bool {
+		for _, port := range []string{"99", "25"} { // the first stays half-open, until intercept has it removed
+			if conn, err := w.Dial(lab.Client, net.JoinHostPort(own, port), 300*time.Millisecond); err == nil {
+				conn.Close()
+			}
+		}
+		return slices.ContainsFunc(w.of(t, 201010), func(r record) bool {
+			return strings.Contains(r.Message, "no cookie can be sent: the client uses an address that static.nft does not map")
+		})
+	})
+	if w.static(t, lab.ServerIP4).Denied == 0 {
+		t.Error("none is counted as denied")
 	}
 }
 
