@@ -289,3 +289,18 @@ func TestKnownIsUsedUp(t *testing.T) {
 	}
 	w.done()
 }
+
+// The time-out of the old connection comes between a new SYN and its SYN-ACK.
+func TestTimeOutBetweenSYNAndSYNACK(t *testing.T) {
+	w := connect(t, Options{})
+	w.talk("S: 220 x\nC: QUIT\nS: 221 bye")
+	w.fin(server)
+	w.fin(client)
+	w.tick(30*time.Second - 50*time.Millisecond)
+	w.raw(client, synOf(w.isn[client]+1<<20))
+	w.tick(200 * time.Millisecond)
+	d := w.raw(server, synAckOf(w.isn[server]+1<<20, w.isn[client]+1<<20+1))
+	if d.Verdict != Accept || d.Mark != MarkNone {
+		t.Errorf("the SYN-ACK: %+v", d)
+	}
+}

@@ -67,6 +67,7 @@ type Counters struct {
 	Conflicts     uint64 // packets whose octets differed from those forwarded before, and were overwritten
 	UrgentCleared uint64 // packets whose URG flag or pointer was cleared
 	WindowLowered uint64 // packets whose window was lowered to what the ledger can keep
+	Forgotten     uint64 // silent connections whose ledgers were emptied for want of room
 
 	TLSStarted        uint64   // sessions that became encrypted
 	Banners           uint64   // greetings masked

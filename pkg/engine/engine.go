@@ -23,6 +23,7 @@ type Engine struct {
 
 	table     *flow.Table[session]
 	pool      *stream.Pool
+	search    uint64 // where in the table makeRoom goes on
 	assembler *stream.Assembler
 	holds     []heldUntil // soonest first
 	counters  Counters

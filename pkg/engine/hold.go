@@ -67,6 +67,9 @@ func (e *Engine) settle(en *entry) {
 	}
 	if s.phase == phaseBypass {
 		e.releaseAll(en)
+		for dir := range s.ledger {
+			s.ledger[dir].Drop(e.pool)
+		}
 	}
 }
 

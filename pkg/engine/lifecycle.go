@@ -125,8 +125,8 @@ func (e *Engine) opensAgain(en *entry, dir flow.Dir, p *Packet) bool {
 	switch {
 	case dir == flow.Original && flags == flow.SYN && s.over() && seg.Seq != s.tcb.First(flow.Original):
 		s.more().again = &synAgain{*seg, p.In, p.Out}
-		if s.tcb.Embryonic() {
-			e.table.SetTimer(en, flow.Embryonic, e.now)
+		if t := en.Timer(); t == flow.Embryonic || t == flow.Closing || t == flow.Tombstone {
+			e.table.SetTimer(en, t, e.now) // as long as the answer may come
 		}
 	case dir == flow.Original, !s.over():
 		return false
@@ -355,7 +355,9 @@ func (e *Engine) startBypass(en *entry) {
 func (e *Engine) releaseAll(en *entry) {
 	for dir := flow.Original; dir <= flow.Reply; dir++ {
 		en.Value.held(dir).TakeIf(func(h held) bool {
-			e.accept(e.unheld(&h), false, MarkOffload)
+			p := e.unheld(&h)
+			e.pkt.decode(p.Data)
+			e.accept(p, false, MarkOffload)
 			return true
 		})
 	}

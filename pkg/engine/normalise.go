@@ -69,8 +69,8 @@ func (e *Engine) overwrite(en *entry, dir flow.Dir, p *Packet) bool {
 	s := &en.Value
 	payload := p.Data[e.pkt.payload:]
 	changed, conflict := s.ledger[dir].Overwrite(e.pkt.seg.Seq, payload)
-	if n := s.ledger[dir].Base().Sub(e.pkt.seg.Seq); n > 0 && len(payload) > 0 {
-		clear(payload[:min(n, len(payload))])
+	if base := s.ledger[dir].Base(); e.pkt.seg.Seq.Less(base) && len(payload) > 0 {
+		clear(payload[:min(int(uint32(base-e.pkt.seg.Seq)), len(payload))])
 		changed = true
 	}
 	if !conflict {
@@ -87,9 +87,14 @@ func (e *Engine) overwrite(en *entry, dir flow.Dir, p *Packet) bool {
 // accept lets p pass as it is, or edited.
 func (e *Engine) accept(p *Packet, edited bool, mark Mark) {
 	if edited {
-		wire.SetTCPChecksum(p.Data, e.pkt.header)
 		e.counters.Edited++
 	}
+	// Who left the checksum to be completed has also said where in the packet it is
+	// to be written, and that may be the payload: it is completed here.
+	rewritten := edited || p.Checksum == ChecksumPartial && !p.Merged
+	if rewritten {
+		wire.SetTCPChecksum(p.Data, e.pkt.header)
+	}
 	e.counters.Accepted++
-	e.out = append(e.out, Decision{ID: p.ID, Verdict: Accept, Mark: mark, Edited: edited, Data: p.Data})
+	e.out = append(e.out, Decision{ID: p.ID, Verdict: Accept, Mark: mark, Edited: rewritten, Data: p.Data})
 }

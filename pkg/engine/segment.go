@@ -70,6 +70,10 @@ func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 	if e.exceedsMSS(en, dir, p) {
 		return
 	}
+	if e.blindHello(s, dir, p) {
+		e.drop(p, ReasonInvalidACK)
+		return
+	}
 	switch v := s.tcb.Check(dir, &e.pkt.seg); v {
 	case flow.InOrder:
 		e.inOrder(en, dir, p)
@@ -89,6 +93,25 @@ func (e *Engine) live(en *entry, dir flow.Dir, p *Packet) {
 		}
 		e.drop(p, refusals[v])
 	}
+}
+
+// blindHello reports whether the segment brings bytes of a ClientHello and does not
+// acknowledge the reply to STARTTLS. Behind the ServerHello nothing is masked any
+// more: if the server could have got the ClientHello without an acknowledgement of
+// the replies before it, it would send those again as they were.
+func (e *Engine) blindHello(s *session, dir flow.Dir, p *Packet) bool {
+	fed, ok := s.dialogue.Handshake()
+	if !ok || dir != flow.Original {
+		return false
+	}
+	from, text := s.tcb.Next(dir).Add(-fed), p.Data[e.pkt.payload:]
+	switch before := from.Sub(e.pkt.seg.Seq); {
+	case before >= len(text): // commands, or nothing
+		return false
+	case before >= 0 && !smtp.BeginsHandshake(text[before:]):
+		return false // judged at once
+	}
+	return !s.tcb.Acknowledges(&e.pkt.seg)
 }
 
 // abortsBehindGap reports whether the segment is the RST of a client whose octets
@@ -200,26 +223,6 @@ func (e *Engine) inOrder(en *entry, dir flow.Dir, p *Packet) {
 	s.bytes += uint64(reach.Sub(end))
 	s.tcb.Reach(dir, reach)
 	e.finished(en)
-}
-
-// noRoom says why fresh client or server bytes cannot be taken now; TCP sends
-// them again. A ledger of replies forgets its oldest octets instead: the
-// client's pure ACKs, which would free them, do not come through the queue.
-func (e *Engine) noRoom(s *session, dir flow.Dir, fresh []byte) Reason {
-	if len(fresh) == 0 {
-		return ReasonNone
-	}
-	if dir == flow.Original && !s.dialogue.Room(fresh) {
-		return ReasonPending
-	}
-	l, limit := &s.ledger[dir], e.ledgerLimit(dir)
-	if dir == flow.Reply && l.Len()+len(fresh) > limit && len(fresh) <= limit {
-		l.Release(e.pool, l.Base().Add(l.Len()+len(fresh)-limit))
-	}
-	if !l.Reserve(e.pool, s.tcb.Next(dir), len(fresh), limit) {
-		return ReasonLedgerFull
-	}
-	return ReasonNone
 }
 
 // feedAssembler gives the assembler the segment without its first skip octets.

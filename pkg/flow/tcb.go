@@ -78,6 +78,19 @@ type half struct {
 	stamped bool
 	scaled  bool // the SYN had the window scale option
 	fin     bool // the FIN was forwarded; next is behind it
+	far     bool // next is so far behind isn that what stands before isn cannot be told
+}
+
+// beforeFirst reports whether text at seq stands before the first octet there is.
+// Whoever has a SYN cookie of Linux for one number of his own has one for another
+// (the number is a summand): the connection that he opens with it begins earlier
+// than both SYNs have said.
+func (h *half) beforeFirst(seq wire.Seq) bool { return !h.far && seq.LessEq(h.isn) }
+
+// reach moves next.
+func (h *half) reach(next wire.Seq) {
+	h.next = next
+	h.far = h.far || next.Sub(h.isn) < 0 || next.Sub(h.isn) > 1<<30
 }
 
 // TCB is a passive control block: it knows what either end would accept next
@@ -175,6 +188,10 @@ func (t *TCB) Translate(d Dir, s *Segment) {
 		s.Ack = server.next
 	}
 }
+
+// Acknowledges reports whether a client's segment acknowledges all that the server
+// has sent so far. Behind a synproxy that is as sure as Translate is.
+func (t *TCB) Acknowledges(s *Segment) bool { return t.half[Reply].next.LessEq(s.Ack) }
 
 // sure is what the client has acknowledged at least when its translated
 // acknowledgement is ack: Translate may have put it up to slack too far.
@@ -291,6 +308,8 @@ func (t *TCB) checkText(d Dir, s *Segment) Verdict {
 		end = end.Add(1)
 	}
 	switch {
+	case (s.Len > 0 || fin) && h.beforeFirst(s.Seq):
+		return Beyond
 	case h.fin && (h.next.Less(end) || s.Len > 0 && h.next.Add(-1).Less(s.end())):
 		return BadFIN // beyond the FIN, or text at the sequence number that it took
 	case end.LessEq(h.next):
@@ -353,7 +372,7 @@ func (t *TCB) Forward(d Dir, s *Segment, v Verdict) {
 		return
 	}
 	t.state = established
-	h.next = s.end()
+	h.reach(s.end())
 	if s.Flags&FIN != 0 {
 		h.next, h.fin = h.next.Add(1), true
 	}
@@ -427,6 +446,6 @@ func (h *half) offer(s *Segment, scale uint8) {
 // next.
 func (t *TCB) Reach(d Dir, next wire.Seq) {
 	if h := &t.half[d]; h.next.Less(next) {
-		h.next = next
+		h.reach(next)
 	}
 }

@@ -22,6 +22,7 @@ func queueFamilies() []family[Queue] {
 		l.counter("packets_conflicting_total", "Packets whose bytes differed from those forwarded before, and were overwritten.", func(q *Queue) uint64 { return q.Engine.Conflicts }),
 		l.counter("packets_urgent_cleared_total", "Packets whose URG flag or pointer was cleared.", func(q *Queue) uint64 { return q.Engine.UrgentCleared }),
 		l.counter("packets_window_lowered_total", "Packets whose window was lowered to what the ledger can keep.", func(q *Queue) uint64 { return q.Engine.WindowLowered }),
+		l.counter("ledgers_forgotten_total", "Silent connections whose unacknowledged octets were forgotten because the ledgers were full. Their retransmissions are dropped.", func(q *Queue) uint64 { return q.Engine.Forgotten }),
 
 		l.counter("sessions_total", "Connections whose SYN passed.", func(q *Queue) uint64 { return q.Engine.Sessions }),
 		l.gauge("flows", "Entries of the flow table now, those of ended connections included.", func(q *Queue) uint64 { return q.Engine.Flows }),

@@ -116,7 +116,7 @@ func (d *Dialogue) answer(p pending, code, i int) {
 		}
 	case pendingStartTLS:
 		if code == codeReady {
-			d.mode, d.tls = modeTLS, handshake{}
+			d.mode, d.tls = modeTLS, handshake{from: d.offset[Client]}
 		}
 	}
 }

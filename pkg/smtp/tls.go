@@ -4,10 +4,20 @@ package smtp
 // The session is opaque once a ClientHello and then a ServerHello have begun
 // (RFC 3207, RFC 8446 section 5.1).
 type handshake struct {
+	from  uint64   // offset of the client's first byte behind the 220
 	seen  [2]uint8 // record bytes read of each side, up to recordHead
 	alert bool     // the server sent an alert record
 	warns bool     // of the level warning: the handshake goes on (RFC 5246 section 7.2)
 }
+
+// Handshake reports whether the hellos of TLS are awaited, and how many of the
+// client's bytes for them were fed.
+func (d *Dialogue) Handshake() (fed int, ok bool) {
+	return int(d.offset[Client] - d.tls.from), d.mode == modeTLS
+}
+
+// BeginsHandshake reports whether b begins like a TLS handshake record.
+func BeginsHandshake(b []byte) bool { return len(b) > 0 && b[0] == recordHandshake }
 
 // recordHead is the length of a TLS record's head with the handshake type.
 const recordHead = 6

@@ -29,9 +29,12 @@ const (
 	lastShare  = 16 << 10
 )
 
+// Tight reports whether the pool is nearly full.
+func (p *Pool) Tight() bool { return p.used > p.max-p.max/8 }
+
 // Share is how many octets a ledger may keep at present, of at most max.
 func (p *Pool) Share(max int) int {
-	if p.used > p.max-p.max/8 {
+	if p.Tight() {
 		return min(max, lastShare)
 	}
 	return max
