@@ -38,6 +38,9 @@ func (w *world) process(p *packet) {
 		return
 	}
 	p.id, p.given = uint32(len(w.given)), w.now
+	if !p.merged && p.sum == engine.ChecksumGood && w.chance(5) {
+		p.offload()
+	}
 	copy(p.head[:], p.data[:p.body])
 	w.given = append(w.given, p)
 	w.waiting++
@@ -121,8 +124,12 @@ func (w *world) decided(p *packet, d *engine.Decision) {
 	if !c.open {
 		w.checkHead(p, d)
 	}
-	if !c.open && w.fault == nil {
+	switch {
+	case w.fault != nil:
+	case !c.open:
 		w.forwarded(p)
+	case p.dir == flow.Reply && !c.foreign && !c.server.wicked && w.plan.undecided == engine.UndecidedClosed:
+		w.unchanged(p, c.position(p.dir, p.seq()))
 	}
 	w.depart(p)
 }
@@ -145,6 +152,9 @@ func (w *world) reject(p *packet) {
 
 // checkHead compares the headers of an accepted packet with what came.
 func (w *world) checkHead(p *packet, d *engine.Decision) {
+	if p.sum == engine.ChecksumPartial && !p.merged && !d.Edited {
+		w.failAt(p, "checksum completed", "who sent it says where in the packet the kernel writes") // into octets that were judged, perhaps
+	}
 	if (d.Edited || p.sum != engine.ChecksumPartial) && !wire.TCPChecksumOK(p.data, p.tcp) {
 		w.failAt(p, "checksum right where accepted", "edited %v", d.Edited)
 	}
@@ -220,14 +230,8 @@ func (w *world) forwarded(p *packet) {
 	if !w.checkFIN(p, pos) {
 		return
 	}
-	// A client that acknowledges behind a synproxy what it has not got is believed,
-	// and reads blanks.
-	fooled := dir == flow.Reply && c.proxy.on && w.plan.class == hostileClient
-	for i, b := range text {
-		if at := pos + i; at >= t.acked && t.has(at) && t.data[at] != b && !t.lied && !(fooled && b == 0) {
-			w.failAt(p, "a forwarded octet never changes", "octet %d of direction %d passed as %q and as %q", at, dir, t.data[at], b)
-			return
-		}
+	if !w.unchanged(p, pos) {
+		return
 	}
 	from := t.next
 	if t.put(pos, text, p.id) && !(c.ended && c.server.wicked) { // what it says then is paired with commands that it never got
@@ -236,6 +240,23 @@ func (w *world) forwarded(p *packet) {
 	if f&flow.ACK != 0 {
 		w.acknowledged(c, dir.Other(), other, p)
 	}
+}
+
+// unchanged compares the text of a packet, which stands at pos, with what has passed
+// there. It holds behind the beginning of TLS, too: the server may say again what
+// was masked before.
+func (w *world) unchanged(p *packet, pos int) bool {
+	c, t := p.c, &p.c.tap[p.dir]
+	// A client that acknowledges behind a synproxy what it has not got is believed,
+	// and reads blanks.
+	fooled := p.dir == flow.Reply && c.proxy.on && w.plan.class == hostileClient
+	for i, b := range p.payload() {
+		if at := pos + i; at >= t.acked && t.has(at) && t.data[at] != b && !t.lied && !(fooled && b == 0) {
+			w.failAt(p, "a forwarded octet never changes", "octet %d of direction %d passed as %q and as %q", at, p.dir, t.data[at], b)
+			return false
+		}
+	}
+	return true
 }
 
 // opening notes a SYN that passed. As long as its receiver knows no number of the

@@ -49,6 +49,9 @@ type tcpTraits struct {
 	probes   bool          // probes a zero window with an octet; else as Linux, with none
 	readEach int           // octets that its application takes at a time; 0: all at once
 	readWait time.Duration // between two of those
+
+	mute  bool // acknowledges nothing
+	early int  // begins its stream that many octets before its SYN has said, with a SYN cookie worked out for that
 }
 
 // endpoint is one end of a connection: the simplest TCP that does what RFC 9293

@@ -1,10 +1,8 @@
 package sim
 
 import (
-	"encoding/binary"
 	"time"
 
-	"github.com/smtpwall/smtpwall/pkg/engine"
 	"github.com/smtpwall/smtpwall/pkg/flow"
 )
 
@@ -131,9 +129,7 @@ func (q *packet) extend(p *packet, w *world) bool {
 	q.finish()
 	q.merged = true
 	if w.chance(50) {
-		// The card completes the checksum: the packet carries none yet.
-		binary.BigEndian.PutUint16(q.data[q.tcp+tcpSum:], 0)
-		q.sum = engine.ChecksumPartial
+		q.offload()
 	}
 	w.stats.Merged++
 	return true

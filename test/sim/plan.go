@@ -171,6 +171,17 @@ func (w *world) traits() tcpTraits {
 	return t
 }
 
+// wicked gives an endpoint the habits of a hostile client.
+func (w *world) wicked(t *tcpTraits, dir flow.Dir) {
+	if w.plan.class != hostileClient || dir != flow.Original || w.plan.synproxy {
+		return
+	}
+	t.mute = w.chance(15)
+	if w.chance(5) {
+		t.early = w.between(1, maxShift)
+	}
+}
+
 // reset makes the world ready for a schedule.
 func (w *world) reset(seed uint64) {
 	w.seed, w.rnd = seed, rand.New(rand.NewPCG(seed, 0x736d747077616c6c))
@@ -215,6 +226,7 @@ func (w *world) connection(i int) {
 	for dir := range c.host {
 		c.net[dir] = w.link(true)
 		t := w.traits()
+		w.wicked(&t, flow.Dir(dir))
 		if c.proxy.on {
 			t.scale, t.stamps = -1, false // what it offers on both sides is a matter of its own
 		}

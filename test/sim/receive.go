@@ -78,6 +78,7 @@ func (e *endpoint) established() {
 	e.wait = firstWait
 	e.arm(timerResend, 0)
 	if e.dir == flow.Original {
+		e.isn, e.irs = e.isn-uint32(e.traits.early), e.irs-uint32(e.traits.early)
 		e.ackNow()
 	}
 	e.app.wake()
@@ -88,6 +89,7 @@ func (e *endpoint) established() {
 // the order of RFC 9293 section 3.10.7.4.
 func (e *endpoint) receiveSegment(p *packet) {
 	f, n, next := p.flags(), len(p.payload()), e.next()
+	e.cookie(p)
 	pos := int(int32(p.seq()-e.irs-1-uint32(next))) + next
 	if e.phase == hostSYNReceived && f&(flow.SYN|flow.ACK) == flow.SYN && pos == -1 {
 		e.emit(flow.SYN, -1, nil)
@@ -122,6 +124,20 @@ func (e *endpoint) receiveSegment(p *packet) {
 		e.receiveText(p, pos)
 	}
 }
+
+// cookie takes the last segment of a handshake as Linux does with SYN cookies: one
+// is a sum that the client's number is a part of, so that whoever has one for a
+// number has one for any other, too.
+func (e *endpoint) cookie(p *packet) {
+	early := e.isn + 1 - p.ack()
+	if e.phase == hostSYNReceived && p.flags()&(flow.SYN|flow.RST|flow.ACK) == flow.ACK &&
+		0 < early && early <= maxShift && p.seq() == e.irs+1-early {
+		e.isn, e.irs = e.isn-early, e.irs-early
+	}
+}
+
+// maxShift is how many octets early a client's stream may begin.
+const maxShift = 20
 
 // ones is how many sequence numbers the flags take.
 func ones(f flow.Flags) int {

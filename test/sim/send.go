@@ -9,6 +9,9 @@ func (e *endpoint) emit(flags flow.Flags, pos int, payload []byte) {
 	if e.phase != hostSYNSent {
 		s.flags |= flow.ACK
 		s.ack = e.irs + 1 + uint32(e.next())
+		if e.traits.mute && flags&flow.SYN == 0 {
+			s.ack = e.irs + 1
+		}
 		e.lastAck, e.unacked = e.next(), 0
 		e.timers[timerAck].at = 0
 	}

@@ -51,5 +51,8 @@ var bugs = []bug{
 	{"URG: passes", normaliseGo, "if e.tcp.AllowUrgent || !e.pkt.clearUrgent(p.Data) {", "if true {"},
 	{"checksum: not computed anew", normaliseGo, "\t\twire.SetTCPChecksum(p.Data, e.pkt.header)\n", ""},
 	{"checksum: a wrong one is taken", normaliseGo, "case verify && !wire.TCPChecksumOK(p.Data, e.pkt.header):", "case verify && false:"},
+	{"checksum: its completion is the sender's", normaliseGo, "edited || p.Checksum == ChecksumPartial && !p.Merged", "edited"},
+	{"TLS: the replies before it need not be acknowledged", segmentGo, "return !s.tcb.Acknowledges(&e.pkt.seg)", "return false"},
+	{"SYN cookie: the stream may begin earlier", tcbGo, "return !h.far && seq.LessEq(h.isn)", "return false"},
 	{"SYN: its payload passes", segmentGo, "case e.pkt.seg.Flags&flow.SYN != 0 && e.pkt.seg.Len > 0:", "case false:"},
 }
