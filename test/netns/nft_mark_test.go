@@ -58,6 +58,31 @@ func TestNFTOffload(t *testing.T) {
 	}
 }
 
+// Bare ACKs that come in by an interface of site.nft's guests go to the queue.
+func TestNFTGuests(t *testing.T) {
+	l := newLab(t, lab.Options{})
+	serve(t, l, lab.Server)
+	r := read(t, l, accept)
+	bare := func(p seen) bool { return p.client && p.tcp.ACK && !p.tcp.SYN && !p.tcp.FIN && !p.data() }
+	for _, guests := range []string{"none", lab.Outside} {
+		site := strings.Replace(shipped(t, "site.nft"), `define guests = { "none" }`, `define guests = { "`+guests+`" }`, 1)
+		load(t, l, lab.Options{Files: map[string]string{"site.nft": site}})
+		for _, f := range families {
+			t.Run(guests+" "+f.name, func(t *testing.T) {
+				before := counter(t, l, "client_ack")
+				client := mustExchange(t, l, lab.Client, f.server)
+				if passed := counter(t, l, "client_ack") > before; passed != (guests == "none") {
+					t.Errorf("bare ACKs passed by the queue: %v", passed)
+				}
+				if guests != "none" {
+					r.wait(t, "a bare ACK", func(p seen) bool { return p.src == client && bare(p) })
+				}
+				r.taken(t)
+			})
+		}
+	}
+}
+
 // A verdict with the reset bit answers the packet's sender with a RST, and
 // conntrack remembers it.
 func TestNFTReset(t *testing.T) {

@@ -1,6 +1,7 @@
 package netns
 
 import (
+	"fmt"
 	"net"
 	"net/netip"
 	"os"
@@ -273,6 +274,40 @@ add element inet smtpwall static6 { fd09:3::7 : fd09:2::99 }
 			}
 			defer conn.Close()
 			expectTimeout(t, l, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 30)
+		})
+	}
+}
+
+// Connections of mail that say nothing for an hour are forgotten, those of other
+// ports when the sysctl says so (five days).
+func TestNFTSilentTimeout(t *testing.T) {
+	l := newLab(t, lab.Options{})
+	read(t, l, accept)
+	nft(t, l, "add element inet smtpwall limited4 { "+lab.ServerIP4+" }")
+	for _, c := range []struct {
+		server, port string
+		want         uint32 // seconds
+	}{
+		{lab.ServerIP4, "25", 3600}, {lab.ServerIP6, "25", 3600},
+		{lab.ServerIP4, "80", 432000}, {lab.ServerIP6, "80", 432000},
+	} {
+		address := net.JoinHostPort(c.server, c.port)
+		t.Run(address, func(t *testing.T) {
+			ln, err := l.Listen(lab.Server, address)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			conn, err := l.Dial(lab.Client, address, patience)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			self := conn.LocalAddr().(*net.TCPAddr).AddrPort()
+			eventually(t, "it has "+fmt.Sprint(c.want)+" seconds to live", func() bool {
+				entry := tracked(t, l, self)
+				return entry != nil && entry.TimeOut <= c.want && entry.TimeOut > c.want-10
+			})
 		})
 	}
 }
