@@ -44,8 +44,9 @@ idle: ## octets that each of IDLE idle sessions costs
 flood: ## memory in a flood of FLOOD half-open connections
 	go test -count=1 -v -timeout 20m -run TestFlood ./pkg/engine -flood $(FLOOD)
 
-synflood: build ## mail during a minute of SYN flood, with and without intercept; exempt hosts (root)
+synflood: build deps deps-test deps-vm ## mail in a minute of SYN flood, with and without intercept, here (root) and in QEMU; exempt hosts
 	go test -count=1 -v -timeout 20m -tags synflood -run "TestLimitFlood|TestLimitExempt" ./test/netns -synflood 60s
+	go test -count=1 -v -timeout 20m -tags synflood -run TestSYNFlood ./test/vm/
 
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...

@@ -1,7 +1,7 @@
 #!/bin/sh
 # Process 1 of the VM tests' guest (scripts/vm-image.sh): mounts, loopback, then
-# each line "DIRECTORY PATTERN TIMEOUT" of /tests, whose directory holds a Go test
-# binary named go.test. The console is the result; its last line is
+# each line "DIRECTORY PATTERN TIMEOUT [FLAG]..." of /tests, whose directory holds a
+# Go test binary named go.test. The console is the result; its last line is
 #
 #   VM-RESULT pass|fail N        N test binaries failed
 export PATH=/bin:/sbin HOME=/root
@@ -20,8 +20,8 @@ modprobe nfnetlink_queue
 echo "VM-BOOT $(uname -r) up $(cut -d' ' -f1 /proc/uptime)s"
 
 failed=0
-while read -r dir pattern timeout; do
-  cd "$dir" && ./go.test -test.v=test2json -test.parallel=1 -test.short -test.timeout="$timeout" -test.run="$pattern" </dev/null || failed=$((failed + 1))
+while read -r dir pattern timeout flags; do
+  cd "$dir" && ./go.test -test.v=test2json -test.parallel=1 -test.short -test.timeout="$timeout" -test.run="$pattern" $flags </dev/null || failed=$((failed + 1))
 done </tests 2>&1
 [ $failed = 0 ] && word=pass || word=fail
 echo "VM-RESULT $word $failed"

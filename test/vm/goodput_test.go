@@ -11,5 +11,5 @@ import (
 // loses, reorders and delays. It is no part of `make test`, because it takes a
 // quarter of an hour: `make goodput`.
 func TestGoodput(t *testing.T) {
-	boot(t, 55*time.Minute, suite{"test/vm", "guest", "^TestLink", 50 * time.Minute})
+	boot(t, 55*time.Minute, suite{dir: "test/vm", tags: "guest", run: "^TestLink", timeout: 50 * time.Minute})
 }

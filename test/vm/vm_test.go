@@ -34,13 +34,14 @@ type suite struct {
 	tags    string // build tags
 	run     string // what -test.run selects
 	timeout time.Duration
+	flags   string // of the package's own
 }
 
 // TestVM runs what belongs to `make test`.
 func TestVM(t *testing.T) {
 	boot(t, limit,
-		suite{"test/vm", "guest", "^TestGuest", 3 * time.Minute},
-		suite{"test/netns", "", "^Test(NFT|Live|Limit)", 5 * time.Minute})
+		suite{dir: "test/vm", tags: "guest", run: "^TestGuest", timeout: 3 * time.Minute},
+		suite{dir: "test/netns", run: "^Test(NFT|Live|Limit)", timeout: 5 * time.Minute})
 }
 
 // boot starts the guest, which runs the suites in their order, and reports each of
@@ -118,7 +119,7 @@ func fillTree(t *testing.T, tree string, suites []suite) {
 		if data := filepath.Join(root, s.dir, "testdata"); exists(data) {
 			copyDir(t, data, filepath.Join(dir, "testdata"))
 		}
-		fmt.Fprintf(&list, "/smtpwall/%s %s %s\n", s.dir, s.run, s.timeout)
+		fmt.Fprintf(&list, "/smtpwall/%s %s %s %s\n", s.dir, s.run, s.timeout, s.flags)
 	}
 	if err := os.WriteFile(filepath.Join(tree, "tests"), []byte(list.String()), 0o644); err != nil {
 		t.Fatal(err)
