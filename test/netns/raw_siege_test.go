@@ -64,9 +64,9 @@ func newSiege(t *testing.T, policy string, args ...string) *siege {
 }
 
 // hardware is the address of an interface.
-func (s *siege) hardware(t *testing.T, on lab.Host, link string) (mac net.HardwareAddr) {
+func (w *wall) hardware(t *testing.T, on lab.Host, link string) (mac net.HardwareAddr) {
 	t.Helper()
-	err := s.Do(on, func() error {
+	err := w.Do(on, func() error {
 		i, err := net.InterfaceByName(link)
 		if err == nil {
 			mac = i.HardwareAddr
@@ -80,9 +80,9 @@ func (s *siege) hardware(t *testing.T, on lab.Host, link string) (mac net.Hardwa
 }
 
 // neighbour tells the firewall where an address is.
-func (s *siege) neighbour(t *testing.T, link, address string, mac net.HardwareAddr) {
+func (w *wall) neighbour(t *testing.T, link, address string, mac net.HardwareAddr) {
 	t.Helper()
-	err := s.Do(lab.Firewall, func() error {
+	err := w.Do(lab.Firewall, func() error {
 		i, err := net.InterfaceByName(link)
 		if err != nil {
 			return err
