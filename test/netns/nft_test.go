@@ -135,14 +135,20 @@ func counter(t *testing.T, l *lab.Lab, name string) uint64 {
 // eventually waits until cond is true.
 func eventually(t *testing.T, what string, cond func() bool) {
 	t.Helper()
-	timeout := time.After(patience)
+	within(t, patience, what, cond)
+}
+
+// within is eventually for what takes its time.
+func within(t *testing.T, most time.Duration, what string, cond func() bool) {
+	t.Helper()
+	timeout := time.After(most)
 	tick := time.NewTicker(10 * time.Millisecond)
 	defer tick.Stop()
 	for !cond() {
 		select {
 		case <-tick.C:
 		case <-timeout:
-			t.Fatalf("waited %s in vain: %s", patience, what)
+			t.Fatalf("waited %s in vain: %s", most, what)
 		}
 	}
 }
