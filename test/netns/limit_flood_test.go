@@ -30,7 +30,8 @@ var floodFor = flag.Duration("synflood", 3*time.Second, "how long the SYN flood 
 
 const (
 	spoofed   = 50_000 // source addresses of the flood
-	floodNet  = "10.64.0.0/16"
+	floodNet4 = "10.64.0.0/16"
+	floodNet6 = "fd09:64::/112"
 	delivery  = 15 * time.Second // what a client waits for at most; a mail server waits for minutes
 	deliverIn = 4                // clients at a time
 )
@@ -60,11 +61,15 @@ func flood(t *testing.T, l *lab.Lab, to netip.AddrPort, sources int) (stop func(
 			return err
 		}
 		mac = link.Attrs().HardwareAddr
-		_, dst, err := net.ParseCIDR(floodNet)
+		from, gateway := floodNet4, lab.ClientIP4
+		if to.Addr().Is6() {
+			from, gateway = floodNet6, lab.ClientIP6
+		}
+		_, dst, err := net.ParseCIDR(from)
 		if err != nil {
 			return err
 		}
-		return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Gw: net.ParseIP(lab.ClientIP4)})
+		return netlink.RouteReplace(&netlink.Route{LinkIndex: link.Attrs().Index, Dst: dst, Gw: net.ParseIP(gateway)})
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -91,15 +96,17 @@ func flood(t *testing.T, l *lab.Lab, to netip.AddrPort, sources int) (stop func(
 // floodFrames are SYNs, each from another address and port.
 func floodFrames(to netip.AddrPort, mac net.HardwareAddr, sources int) [][]byte {
 	random := rand.New(rand.NewPCG(3, 4))
-	base := netip.MustParsePrefix(floodNet).Addr().As4()
+	from, etherType := netip.MustParsePrefix(floodNet4).Addr().AsSlice(), []byte{0x08, 0x00}
+	if to.Addr().Is6() {
+		from, etherType = netip.MustParsePrefix(floodNet6).Addr().AsSlice(), []byte{0x86, 0xdd}
+	}
 	frames := make([][]byte, sources)
 	for i := range frames {
-		a := base
-		binary.BigEndian.PutUint16(a[2:], uint16(i+256))
-		from := netip.AddrPortFrom(netip.AddrFrom4(a), uint16(1024+random.IntN(60000)))
+		binary.BigEndian.PutUint16(from[len(from)-2:], uint16(i+256))
+		addr, _ := netip.AddrFromSlice(from)
 		syn := crafted{seq: random.Uint32(), flags: flagSYN, window: 64240, options: []byte{2, 4, 5, 180}, ttl: 64}
-		frame := append(append([]byte{}, mac...), 2, 0, 0, 0, 0, 1, 0x08, 0x00)
-		frames[i] = append(frame, syn.packet(from, to)...)
+		frame := slices.Concat(mac, []byte{2, 0, 0, 0, 0, 1}, etherType)
+		frames[i] = append(frame, syn.packet(netip.AddrPortFrom(addr, uint16(1024+random.IntN(60000))), to)...)
 	}
 	return frames
 }
@@ -139,15 +146,18 @@ func deliver(l *lab.Lab, address string) error {
 	return err
 }
 
-// take has the server take every mail until the test ends.
+// take has the server take every mail until the test ends. A socket of both families
+// would not tell which of its connections are IPv4.
 func take(t *testing.T, l *lab.Lab) {
 	t.Helper()
-	ln, err := l.Listen(lab.Server, lab.ServerIP4+":25")
-	if err != nil {
-		t.Fatal(err)
+	for _, address := range []string{lab.ServerIP4, lab.ServerIP6} {
+		ln, err := l.Listen(lab.Server, net.JoinHostPort(address, "25"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		t.Cleanup(func() { ln.Close() })
+		go goodput.Serve(ln)
 	}
-	t.Cleanup(func() { ln.Close() })
-	go goodput.Serve(ln)
 }
 
 // deliveries sends mails, several at a time, until stop is closed, and returns how

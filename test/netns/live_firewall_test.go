@@ -281,6 +281,7 @@ type record struct {
 	Text            string `json:"text"`
 	Bytes           uint64 `json:"bytes"`
 	Reason          string `json:"reason"`
+	Global          string `json:"global"`
 	Message         string `json:"message"`
 }
 
