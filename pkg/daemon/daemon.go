@@ -229,14 +229,17 @@ func (d *Daemon) tell(e ending) {
 func (d *Daemon) cut() {
 	for k := range d.cuts {
 		conn := flow.Tuple(k.Conn)
-		if k.Half {
+		switch at := time.Since(d.opt.Start); k.Cause {
+		case static.Intercepted:
 			d.tell(ending{by: intercepted, conn: conn})
 			d.delete(conn, k.ID)
-			continue
-		}
-		at := time.Since(d.opt.Start)
-		if d.delete(conn, k.ID) {
-			d.tell(ending{by: deleted, conn: conn, at: at})
+		case static.TimedOut:
+			d.tell(ending{by: timedOut, conn: conn})
+			d.delete(conn, k.ID)
+		case static.Closed:
+			if d.delete(conn, k.ID) {
+				d.tell(ending{by: deleted, conn: conn, at: at})
+			}
 		}
 	}
 }

@@ -150,9 +150,9 @@ func (e *fakeEngine) Forget(now time.Duration, k flow.Tuple) []engine.Decision {
 	return out
 }
 
-func (e *fakeEngine) Cut(_ time.Duration, k flow.Tuple) []engine.Decision {
+func (e *fakeEngine) Cut(_ time.Duration, k flow.Tuple, why engine.Teardown) []engine.Decision {
 	e.cut = append(e.cut, k)
-	e.ends = append(e.ends, "cut")
+	e.ends = append(e.ends, fmt.Sprint("cut ", why))
 	return nil
 }
 

@@ -344,23 +344,32 @@ func TestLimitIntercepts(t *testing.T) {
 }
 
 // TestLimitCutsBeforeConntrackTells has the shards know that intercept ended a
-// half-open connection before conntrack tells them that it is gone: its record is
-// to name the cause.
+// half-open connection, or that its time was up, before conntrack tells them that
+// it is gone: its record is to name the cause.
 func TestLimitCutsBeforeConntrackTells(t *testing.T) {
-	synctest.Test(t, func(t *testing.T) {
-		r := newLimitRig(host(3, 1))
-		r.conntrack.tells = true
-		r.start()
-		r.syn(t, conn(0), 3)
-		r.conntrackSays(func(w ctnl.Watcher) {
-			w.Changed(static.Entry{Conn: conn(0), ID: 1, State: static.SYNRecv})
+	for _, tt := range []struct {
+		embryonic uint32
+		after     time.Duration
+		cause     engine.Teardown
+	}{
+		{1, 6 * time.Second, engine.TeardownIntercept},
+		{2, 31 * time.Second, engine.TeardownSYNTimeout},
+	} {
+		synctest.Test(t, func(t *testing.T) {
+			r := newLimitRig(host(3, tt.embryonic))
+			r.conntrack.tells = true
+			r.start()
+			r.syn(t, conn(0), 3)
+			r.conntrackSays(func(w ctnl.Watcher) {
+				w.Changed(static.Entry{Conn: conn(0), ID: 1, State: static.SYNRecv})
+			})
+			pass(tt.after)
+			if got, want := strings.Join(r.engines[0][0].ends, " "), fmt.Sprintf("cut %d forget", tt.cause); got != want {
+				t.Errorf("the shard was told %q, want %q", got, want)
+			}
+			r.finish(t)
 		})
-		pass(6 * time.Second)
-		if got, want := strings.Join(r.engines[0][0].ends, " "), "cut forget"; got != want {
-			t.Errorf("the shard was told %q, want %q", got, want)
-		}
-		r.finish(t)
-	})
+	}
 }
 
 // TestLimitForgetsClosed has conntrack forget connections that it takes for closed,

@@ -29,7 +29,7 @@ type forgetter interface {
 // ender is the part of engine.Engine that learns of connections that the limiter
 // has ended.
 type ender interface {
-	Cut(time.Duration, flow.Tuple) []engine.Decision
+	Cut(time.Duration, flow.Tuple, engine.Teardown) []engine.Decision
 	Close(now, then time.Duration, k flow.Tuple) []engine.Decision
 }
 
@@ -64,6 +64,7 @@ type cause uint8
 const (
 	conntrackForgot cause = iota
 	intercepted           // a half-open one, whose server's place a client needs
+	timedOut              // a half-open one, of a host with limits
 	deleted               // the limiter has had conntrack forget a closed one
 	eventsLost            // conntrack has forgotten those that are not known
 )
@@ -196,7 +197,9 @@ func (s *shard) turn(ctx context.Context, reader <-chan error, tick <-chan time.
 func (s *shard) ended(e ending) []engine.Decision {
 	switch e.by {
 	case intercepted:
-		return s.engine.Cut(s.now(), e.conn)
+		return s.engine.Cut(s.now(), e.conn, engine.TeardownIntercept)
+	case timedOut:
+		return s.engine.Cut(s.now(), e.conn, engine.TeardownSYNTimeout)
 	case deleted:
 		return s.engine.Close(s.now(), e.at, e.conn)
 	case eventsLost:

@@ -127,13 +127,13 @@ func (e *Engine) forget(now, then time.Duration, k flow.Tuple) []Decision {
 	return e.out
 }
 
-// Cut ends a half-open connection on behalf of TCP intercept. A client's bare ACK
-// is not seen here: one that no payload has passed yet counts as half-open, as
-// conntrack says it is. Any other goes on.
-func (e *Engine) Cut(now time.Duration, k flow.Tuple) []Decision {
+// Cut ends a half-open connection, on behalf of TCP intercept or because its time
+// is up. A client's bare ACK is not seen here: one that no payload has passed yet
+// counts as half-open, as conntrack says it is. Any other goes on.
+func (e *Engine) Cut(now time.Duration, k flow.Tuple, why Teardown) []Decision {
 	e.begin(now)
 	if en := e.table.Lookup(k.Key()); en != nil && (en.Timer() == flow.Embryonic || en.Timer() == flow.Greeting) {
-		e.teardown(en, TeardownIntercept, smtp.Client)
+		e.teardown(en, why, smtp.Client)
 		e.remove(en)
 	}
 	return e.out

@@ -305,7 +305,7 @@ func TestCut(t *testing.T) {
 		if answered {
 			w.raw(server, segment{flags: layers.TCP{SYN: true, ACK: true}, seq: w.isn[1], ack: w.isn[0] + 1})
 		}
-		w.take(w.e.Cut(w.now, k), 0)
+		w.take(w.e.Cut(w.now, k, TeardownIntercept), 0)
 		if n := w.e.Counters().Flows; n != 0 {
 			t.Errorf("answered %v: %d flows left", answered, n)
 		}
@@ -315,7 +315,7 @@ func TestCut(t *testing.T) {
 	}
 	w := connect(t, Options{})
 	w.talk("S: 220 x\nC: NOOP")
-	w.take(w.e.Cut(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}), 0)
+	w.take(w.e.Cut(w.now, flow.Tuple{Client: w.addr[0], Server: w.addr[1]}, TeardownIntercept), 0)
 	if n := w.e.Counters().Flows; n != 1 {
 		t.Error("an established connection was cut")
 	}

@@ -42,9 +42,19 @@ type ending struct {
 // Kill is a connection whose conntrack entry is to be deleted.
 type Kill struct {
 	Conn
-	ID   uint32 // of the entry
-	Half bool   // the connection is half-open; else conntrack takes it for closed
+	ID    uint32 // of the entry
+	Cause Cause
 }
+
+// Cause is why an entry is to be deleted.
+type Cause uint8
+
+// The causes.
+const (
+	Closed      Cause = iota // conntrack takes the connection for closed
+	Intercepted              // it is half-open, and its host in intercept
+	TimedOut                 // it is half-open, and has been for too long
+)
 
 // close has conntrack forget a connection that it takes for closed. It would go on
 // forwarding what comes of it, and it is easily fooled: a RST or two FINs behind a

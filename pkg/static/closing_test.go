@@ -9,14 +9,11 @@ import (
 )
 
 // taken are the kills since the last call: the clients' ports, with an h for a
-// half-open connection.
+// half-open connection, a t for one that has been for too long.
 func (r *rig) taken() string {
 	var all []string
 	for _, k := range r.TakeKills() {
-		mark := ""
-		if k.Half {
-			mark = "h"
-		}
+		mark := [...]string{Closed: "", Intercepted: "h", TimedOut: "t"}[k.Cause]
 		if k.ID != r.ids[k.Conn] {
 			mark += "?"
 		}

@@ -57,6 +57,7 @@ func (t *Tracker) update(e Entry) bool {
 		news := conn.phase != to
 		if conn.phase != admitted && conn.id != e.ID { // another one, of the same addresses
 			conn.proven, conn.since = false, t.now
+			t.begin(key, to)
 		}
 		if conn.phase == admitted {
 			t.spare(key)
@@ -86,7 +87,15 @@ func (t *Tracker) discover(key connKey, e Entry, p phase) bool {
 	}
 	t.add(key, h, t.client(e.Client.Addr()), tracked{id: e.ID, phase: p, dump: t.dump, since: t.now})
 	t.spare(key)
+	t.begin(key, p)
 	return true
+}
+
+// begin notes when a half-open connection began whose SYN was not seen.
+func (t *Tracker) begin(key connKey, p phase) {
+	if p == halfOpen {
+		t.young = append(t.young, start{key, t.now})
+	}
 }
 
 // Destroy takes an entry that conntrack has removed. Only that of the connection

@@ -103,7 +103,7 @@ func (t *Tracker) cut() {
 	}
 	for key, conn := range t.conns {
 		if conn.phase == halfOpen && !conn.proven && t.now-conn.since >= aggressive && t.flooded[key.host()] != nil {
-			t.kills = append(t.kills, Kill{key.conn(), conn.id, true})
+			t.kills = append(t.kills, Kill{key.conn(), conn.id, Intercepted})
 		}
 	}
 }
@@ -189,6 +189,7 @@ func (t *Tracker) Full(counts map[netip.Addr]uint64) {
 func (t *Tracker) Tick(now time.Duration) {
 	t.now = now
 	t.confirm()
+	t.expire()
 	t.closeOld()
 	if t.second == 0 || now-t.second > halfOpenFor {
 		t.second = now
@@ -209,9 +210,28 @@ func (t *Tracker) confirm() {
 		first := t.young[0]
 		t.young = t.young[1:]
 		conn, known := t.conns[first.key]
-		if known && conn.since == first.at && conn.phase == admitted {
+		switch {
+		case !known || conn.since != first.at:
+		case conn.phase == admitted:
 			t.count.Unconfirmed++
 			t.remove(first.key)
+		case conn.phase == halfOpen:
+			t.silent = append(t.silent, first)
+		}
+	}
+}
+
+// expire has conntrack remove the half-open connections whose time is up. Its own
+// time-out does not: an entry that nobody looks for stays until conntrack clears
+// up, once a minute on a quiet machine.
+func (t *Tracker) expire() {
+	most := len(t.kills) + mostAtOnce
+	for len(t.silent) > 0 && len(t.kills) < most && t.now-t.silent[0].at >= halfOpenFor {
+		first := t.silent[0]
+		t.silent = t.silent[1:]
+		conn, known := t.conns[first.key]
+		if known && conn.since == first.at && conn.phase == halfOpen {
+			t.kills = append(t.kills, Kill{Conn: first.key.conn(), ID: conn.id, Cause: TimedOut})
 		}
 	}
 }

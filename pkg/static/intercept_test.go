@@ -340,7 +340,7 @@ func TestOldHalfOpenAreCut(t *testing.T) {
 	for range 12 {
 		r.pass(time.Second)
 		for _, c := range r.TakeKills() {
-			if cut[c.Conn] == 0 && c.Half {
+			if cut[c.Conn] == 0 && c.Cause == Intercepted {
 				cut[c.Conn] = r.now - boot
 			}
 		}
@@ -496,4 +496,32 @@ func TestLongSilenceBetweenTicks(t *testing.T) {
 	r.pass(12 * time.Second)
 	check(t, "in intercept", r.Flooded(), false)
 	check(t, "SYNs remembered", len(r.young), 0)
+}
+
+// Half-open connections lose their entries after 30 seconds, also those whose SYN
+// was not seen, and without a flood; those that have opened or ended meanwhile do
+// not.
+func TestHalfOpenTimeOut(t *testing.T) {
+	r := newRig(t, one(Limits{9, 0}, true))
+	for n := range 4 {
+		r.half(conn(n))
+	}
+	r.begins(conn(4)) // its SYN was not seen
+	r.open(conn(5))
+	r.pass(20 * time.Second)
+	check(t, "a repeated SYN passes", r.syn(conn(1)), true)
+	r.becomes(conn(2), Established)
+	r.ends(conn(3))
+	r.half(conn(3)) // again
+	r.pass(9900 * time.Millisecond)
+	check(t, "before", r.taken(), "")
+	r.pass(100 * time.Millisecond)
+	check(t, "after 30 s", r.taken(), "40000t 40000t 40000t") // 0, 1 and 4
+	for _, n := range []int{0, 1, 4} {
+		r.ends(conn(n))
+	}
+	r.want(local, 2, 1)
+	r.pass(20 * time.Second)
+	check(t, "after 50 s", r.taken(), "40000t")
+	check(t, "connections remembered", len(r.young)+len(r.silent), 0)
 }

@@ -82,7 +82,8 @@ type Tracker struct {
 	hosts   map[netip.Addr]*host   // that have connections or something to tell
 	clients map[netip.Addr]*client // that have connections
 	flooded map[netip.Addr]*host   // of hosts: those in intercept
-	young   []start                // admitted SYNs, the oldest first
+	young   []start                // admitted SYNs and half-open connections that conntrack told of, the oldest first
+	silent  []start                // those of them that stayed half-open, likewise
 	crowded silences               // of refusals because MaxConns connections are counted, of all hosts
 	second  time.Duration          // of now, when the seconds of flooded were last closed
 

@@ -387,8 +387,8 @@ func (w *world) finish() {
 	}
 	w.check()
 	tr := w.tr
-	if n := len(tr.conns) + len(tr.clients) + len(tr.flooded) + len(tr.young); n != 0 {
-		w.fail("left over: %d connections, %d clients, %d in intercept, %d SYNs", len(tr.conns), len(tr.clients), len(tr.flooded), len(tr.young))
+	if n := len(tr.conns) + len(tr.clients) + len(tr.flooded) + len(tr.young) + len(tr.silent); n != 0 {
+		w.fail("left over: %d connections, %d clients, %d in intercept, %d SYNs", len(tr.conns), len(tr.clients), len(tr.flooded), len(tr.young)+len(tr.silent))
 	}
 	for a, h := range tr.hosts {
 		if h.counts != (counts{}) {
