@@ -21,7 +21,7 @@ echo "VM-BOOT $(uname -r) up $(cut -d' ' -f1 /proc/uptime)s"
 
 failed=0
 while read -r dir pattern timeout flags; do
-  cd "$dir" && ./go.test -test.v=test2json -test.parallel=1 -test.short -test.timeout="$timeout" -test.run="$pattern" $flags </dev/null || failed=$((failed + 1))
+  cd "$dir" && ./go.test -test.v=test2json -test.parallel=4 -test.short -test.timeout="$timeout" -test.run="$pattern" $flags </dev/null || failed=$((failed + 1))
 done </tests 2>&1
 [ $failed = 0 ] && word=pass || word=fail
 echo "VM-RESULT $word $failed"
