@@ -39,9 +39,10 @@ const (
 	textKept = 30 * time.Second
 
 	// maxSearched is how many buckets of the table are searched for such a session,
-	// and maxForgotten how many are made to forget, for one packet: some 20
-	// microseconds. Overflow: the packet is dropped, and TCP sends it again.
-	maxSearched  = 32
+	// all of a small one, and maxForgotten how many are made to forget, for one
+	// packet: some 30 microseconds. Overflow: the packet is dropped, and TCP sends it
+	// again.
+	maxSearched  = 64
 	maxForgotten = 8
 )
 

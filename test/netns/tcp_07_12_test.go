@@ -220,7 +220,7 @@ func TestTCP12BeyondWindow(t *testing.T) {
 	s := newSiege(t, "")
 	s.tricks(t,
 		trick{"far ahead", segments(at(8<<20, "NOOP a\r\n"), at(0, "XFOO b\r\n")), "XXXXXX\r\n", by(kernel, daemon)},
-		trick{"far before", segments(at(-1<<20, "NOOP a\r\n"), at(0, "XFOO b\r\n")), "XXXXXX\r\n", by(nobody, nobody)},
+		trick{"far before", segments(at(-1<<20, "NOOP a\r\n"), at(0, "XFOO b\r\n")), "XXXXXX\r\n", by(daemon, daemon)},
 	)
 	for a := range numAids {
 		s.aid(t, a)

@@ -124,11 +124,11 @@ func (w *world) decided(p *packet, d *engine.Decision) {
 	if !c.open {
 		w.checkHead(p, d)
 	}
-	switch {
+	switch { // of what passes unjudged, strangers change what they like, but the server says masked replies again
 	case w.fault != nil:
 	case !c.open:
 		w.forwarded(p)
-	case p.dir == flow.Reply && !c.foreign && !c.server.wicked && w.plan.undecided == engine.UndecidedClosed:
+	case p.dir == flow.Reply && !c.foreign && w.plan.class == hostileClient && w.plan.undecided == engine.UndecidedClosed:
 		w.unchanged(p, c.position(p.dir, p.seq()))
 	}
 	w.depart(p)
