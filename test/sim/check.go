@@ -59,6 +59,7 @@ func (w *world) process(p *packet) {
 func (w *world) bypass(p *packet) {
 	if p.c.offloaded && !p.c.reused && !p.broken && p.in == interfaceOf(p.dir) {
 		p.id = 1
+		w.repeats(p)
 		w.depart(p)
 		return
 	}
@@ -124,12 +125,12 @@ func (w *world) decided(p *packet, d *engine.Decision) {
 	if !c.open {
 		w.checkHead(p, d)
 	}
-	switch { // of what passes unjudged, strangers change what they like, but the server says masked replies again
+	switch {
 	case w.fault != nil:
 	case !c.open:
 		w.forwarded(p)
-	case p.dir == flow.Reply && !c.foreign && w.plan.class == hostileClient && w.plan.undecided == engine.UndecidedClosed:
-		w.unchanged(p, c.position(p.dir, p.seq()))
+	default:
+		w.repeats(p)
 	}
 	w.depart(p)
 }
@@ -242,9 +243,18 @@ func (w *world) forwarded(p *packet) {
 	}
 }
 
+// repeats looks at a packet that passes unjudged. Strangers change octets of an
+// encrypted session as they like, but where a client has acknowledged nothing, the
+// server says again what was masked before.
+func (w *world) repeats(p *packet) {
+	c := p.c
+	if p.dir == flow.Reply && !c.foreign && w.fault == nil && w.plan.class == hostileClient && w.plan.undecided == engine.UndecidedClosed {
+		w.unchanged(p, c.position(p.dir, p.seq()))
+	}
+}
+
 // unchanged compares the text of a packet, which stands at pos, with what has passed
-// there. It holds behind the beginning of TLS, too: the server may say again what
-// was masked before.
+// there.
 func (w *world) unchanged(p *packet, pos int) bool {
 	c, t := p.c, &p.c.tap[p.dir]
 	// A client that acknowledges behind a synproxy what it has not got is believed,

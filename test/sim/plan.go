@@ -240,7 +240,7 @@ func (w *world) connection(i int) {
 		}
 	}
 	ops := w.honestScript(w.plan.m)
-	if w.plan.class == hostileClient {
+	if w.plan.class == hostileClient && !c.host[flow.Original].traits.mute {
 		ops = w.wickedScript(w.plan.m)
 	}
 	c.client = &client{w: w, host: c.host[flow.Original], ops: ops, typing: w.chance(15)}
