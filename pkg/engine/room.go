@@ -78,9 +78,9 @@ func (e *Engine) makeRoom(needy *session) bool {
 // forgettable reports whether a session may be made to forget something. Octets
 // behind a gap, which nobody has judged, stay.
 func (e *Engine) forgettable(s *session) bool {
-	silent, l := e.now-s.heard, &s.ledger
-	return silent >= repliesKept && l[flow.Reply].Len() > 0 ||
-		silent >= textKept && l[flow.Original].Len() > 0 && l[flow.Original].Last() == l[flow.Original].Base().Add(l[flow.Original].Len())
+	silent, text := e.now-s.heard, &s.ledger[flow.Original]
+	return silent >= repliesKept && s.ledger[flow.Reply].Len() > 0 ||
+		silent >= textKept && text.Len() > 0 && text.Last() == text.Base().Add(text.Len())
 }
 
 // empty makes a ledger forget what it keeps without a gap.

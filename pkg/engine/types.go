@@ -69,7 +69,7 @@ type Decision struct {
 	ID      uint32
 	Verdict Verdict
 	Mark    Mark
-	Edited  bool   // Data differs from what came and its checksum was recomputed
+	Edited  bool   // Data is to be sent back: octets of it have changed, or its checksum was not complete
 	Data    []byte // the packet's bytes; the caller's again
 	Reason  Reason // why it was dropped; ReasonNone for an accepted one
 }

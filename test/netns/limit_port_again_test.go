@@ -34,12 +34,7 @@ func (w *wall) dialFrom(client, address string, port uint16) (conn net.Conn, err
 	if err != nil {
 		return nil, err
 	}
-	_ = conn.SetDeadline(time.Now().Add(liveTimeout))
-	if _, err := conn.Read(make([]byte, 256)); err != nil {
-		conn.Close()
-		return nil, fmt.Errorf("greeting: %w", err)
-	}
-	return conn, nil
+	return greeted(conn)
 }
 
 // A client that uses a port again as soon as its connection has ended keeps the new

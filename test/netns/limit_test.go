@@ -52,6 +52,11 @@ func (w *wall) open(address string) (net.Conn, error) {
 	if err != nil {
 		return nil, err
 	}
+	return greeted(conn)
+}
+
+// greeted takes the greeting, or closes the connection.
+func greeted(conn net.Conn) (net.Conn, error) {
 	_ = conn.SetDeadline(time.Now().Add(liveTimeout))
 	if _, err := conn.Read(make([]byte, 256)); err != nil {
 		conn.Close()
