@@ -16,9 +16,9 @@ import (
 
 // dialFrom connects from a port of the client's, which may have been in use just
 // now, and takes the greeting.
-func (w *wall) dialFrom(client, address string, port uint16) (conn net.Conn, err error) {
+func (w *wall) dialFrom(client, address string, port uint16, timeout time.Duration) (conn net.Conn, err error) {
 	d := net.Dialer{
-		Timeout:   liveTimeout,
+		Timeout:   timeout,
 		LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(netip.MustParseAddr(client), port)),
 		Control: func(_, _ string, c syscall.RawConn) (err error) {
 			if e := c.Control(func(fd uintptr) { err = unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_REUSEADDR, 1) }); e != nil {
@@ -71,7 +71,7 @@ func TestLimitPortAgain(t *testing.T) {
 // mustDialFrom is dialFrom that must succeed. The connection ends with the test.
 func (w *wall) mustDialFrom(t *testing.T, client, address string, port uint16) net.Conn {
 	t.Helper()
-	conn, err := w.dialFrom(client, address, port)
+	conn, err := w.dialFrom(client, address, port, liveTimeout)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -218,6 +218,10 @@ func available(t *testing.T, app syscall.Conn) string {
 // untrack deletes the conntrack entry of a hostile client's connection.
 func (s *siege) untrack(t *testing.T, h *hostile) {
 	t.Helper()
+	family := netlink.InetFamily(unix.AF_INET)
+	if h.self.Addr().Is6() {
+		family = unix.AF_INET6
+	}
 	filter := &netlink.ConntrackFilter{}
 	if err := filter.AddProtocol(unix.IPPROTO_TCP); err != nil {
 		t.Fatal(err)
@@ -226,7 +230,7 @@ func (s *siege) untrack(t *testing.T, h *hostile) {
 		t.Fatal(err)
 	}
 	err := s.Do(lab.Firewall, func() error {
-		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, unix.AF_INET, filter)
+		_, err := netlink.ConntrackDeleteFilters(netlink.ConntrackTable, family, filter)
 		return err
 	})
 	if err != nil {
