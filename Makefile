@@ -46,7 +46,7 @@ flood: ## memory in a flood of FLOOD half-open connections
 
 synflood: build deps deps-test deps-vm ## mail in a minute of SYN flood, with and without intercept, here (root) and in QEMU; exempt hosts
 	go test -count=1 -v -timeout 20m -tags synflood -run "TestLimitFlood|TestLimitExempt" ./test/netns -synflood 60s
-	go test -count=1 -v -timeout 20m -tags synflood -run TestSYNFlood ./test/vm/
+	go test -count=1 -v -timeout 25m -tags synflood -run TestSYNFlood ./test/vm/
 
 bench: build ## packet and body benchmarks
 	go test -run '^$$' -bench . -benchmem ./pkg/...
