@@ -81,10 +81,11 @@ func (c *Conn) Counters() Counters {
 // same addresses stays, unless it has the same memory and so the same id
 // (nf_ct_get_id). It reports whether there was one: that there is none is
 // counted, not an error. It was closed meanwhile, or both its addresses are
-// translated, which neither tuple shows at the forward hook; the engine's tombstone
-// covers that.
-func (c *Conn) Delete(t flow.Tuple, id uint32) (deleted bool, err error) {
-	for _, tuple := range lookups(t) {
+// translated, which neither tuple shows at the forward hook: then original is
+// needed, the destination as the client wrote it. Where it is not known, the
+// engine's tombstone covers that.
+func (c *Conn) Delete(t flow.Tuple, original netip.AddrPort, id uint32) (deleted bool, err error) {
+	for _, tuple := range lookups(t, original) {
 		_, err := c.requests.Execute(deletion(tuple, id))
 		if err == nil {
 			c.count.deleted.Add(1)
@@ -98,13 +99,16 @@ func (c *Conn) Delete(t flow.Tuple, id uint32) (deleted bool, err error) {
 	return false, nil
 }
 
-// lookups are the tuples that find a connection: its reply tuple, which holds the
-// server as it is behind DNAT, and its original tuple, for one whose source only is
-// translated. Client is the source.
-func lookups(t flow.Tuple) [2]flow.Tuple {
-	client := netip.AddrPortFrom(t.Client.Addr().Unmap(), t.Client.Port())
-	server := netip.AddrPortFrom(t.Server.Addr().Unmap(), t.Server.Port())
-	return [2]flow.Tuple{{Client: server, Server: client}, {Client: client, Server: server}}
+// lookups are the tuples that find a connection: its original tuple, if that is
+// known; else its reply tuple, which holds the server as it is behind DNAT, and the
+// original tuple of one whose source only is translated. Client is the source.
+func lookups(t flow.Tuple, original netip.AddrPort) []flow.Tuple {
+	unmapped := func(a netip.AddrPort) netip.AddrPort { return netip.AddrPortFrom(a.Addr().Unmap(), a.Port()) }
+	client, server := unmapped(t.Client), unmapped(t.Server)
+	if original.IsValid() {
+		return []flow.Tuple{{Client: client, Server: unmapped(original)}}
+	}
+	return []flow.Tuple{{Client: server, Server: client}, {Client: client, Server: server}}
 }
 
 // Known returns the TCP connections that conntrack knows now.

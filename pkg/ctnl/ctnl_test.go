@@ -3,6 +3,7 @@ package ctnl
 import (
 	"errors"
 	"net/netip"
+	"slices"
 	"syscall"
 	"testing"
 
@@ -14,13 +15,21 @@ func named(client, server string) flow.Tuple {
 	return flow.Tuple{Client: netip.MustParseAddrPort(client), Server: netip.MustParseAddrPort(server)}
 }
 
-// TestLookups writes the two tuples down: reply direction first. The engine may
+// TestLookups writes the tuples down: the original one alone, if its destination is
+// known, else the reply direction first. The engine may
 // name an IPv4 host by its mapped IPv6 address; conntrack never does.
 func TestLookups(t *testing.T) {
-	got := lookups(named("[::ffff:10.9.1.2]:4000", "10.9.2.2:25"))
-	want := [2]flow.Tuple{named("10.9.2.2:25", "10.9.1.2:4000"), named("10.9.1.2:4000", "10.9.2.2:25")}
-	if got != want {
-		t.Errorf("%v, want %v", got, want)
+	conn := named("[::ffff:10.9.1.2]:4000", "10.9.2.2:25")
+	for _, tt := range []struct {
+		original netip.AddrPort
+		want     []flow.Tuple
+	}{
+		{netip.AddrPort{}, []flow.Tuple{named("10.9.2.2:25", "10.9.1.2:4000"), named("10.9.1.2:4000", "10.9.2.2:25")}},
+		{netip.MustParseAddrPort("[::ffff:1.1.1.1]:25"), []flow.Tuple{named("10.9.1.2:4000", "1.1.1.1:25")}},
+	} {
+		if got := lookups(conn, tt.original); !slices.Equal(got, tt.want) {
+			t.Errorf("original destination %v: %v, want %v", tt.original, got, tt.want)
+		}
 	}
 }
 

@@ -63,14 +63,17 @@ func TestDeleteAndListen(t *testing.T) {
 	tests := []struct {
 		name         string
 		server, dial string
+		told         bool // of what the client dialled
 		deletes      bool
 	}{
-		{"no translation", "127.0.0.1:2500", "127.0.0.1:2500", true},
-		{"destination translated", "127.0.0.1:2525", "127.0.0.2:25", true},
-		{"source translated", "127.0.0.1:26", "127.0.0.1:26", true},
-		{"both translated: left to the tombstone", "127.0.0.1:2727", "127.0.0.2:27", false},
-		{"IPv6", "[::1]:2500", "[::1]:2500", true},
-		{"IPv6, destination translated", "[::1]:2525", "[::1]:25", true},
+		{"no translation", "127.0.0.1:2500", "127.0.0.1:2500", false, true},
+		{"destination translated", "127.0.0.1:2525", "127.0.0.2:25", false, true},
+		{"source translated", "127.0.0.1:26", "127.0.0.1:26", false, true},
+		{"both translated: left to the tombstone", "127.0.0.1:2727", "127.0.0.2:27", false, false},
+		{"both translated, and told", "127.0.0.1:2727", "127.0.0.2:27", true, true},
+		{"destination translated, and told", "127.0.0.1:2525", "127.0.0.2:25", true, true},
+		{"IPv6", "[::1]:2500", "[::1]:2500", false, true},
+		{"IPv6, destination translated", "[::1]:2525", "[::1]:25", false, true},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
@@ -94,10 +97,17 @@ func TestDeleteAndListen(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
-			if deleted, err := c.Delete(conn, of[0].ID+1); deleted || err != nil || entries(t) != 1 {
+			var original netip.AddrPort
+			if tt.told {
+				original = of[0].Original
+			}
+			if of[0].Original.String() != tt.dial {
+				t.Errorf("the client dialled %v, want %s", of[0].Original, tt.dial)
+			}
+			if deleted, err := c.Delete(conn, original, of[0].ID+1); deleted || err != nil || entries(t) != 1 {
 				t.Fatalf("of another id: deleted %v, %v; %d entries afterwards, want 1", deleted, err, entries(t))
 			}
-			if deleted, err := c.Delete(conn, of[0].ID); deleted != tt.deletes || err != nil {
+			if deleted, err := c.Delete(conn, original, of[0].ID); deleted != tt.deletes || err != nil {
 				t.Fatalf("deleted %v, want %v; %v", deleted, tt.deletes, err)
 			}
 			if !tt.deletes {
@@ -117,7 +127,7 @@ func TestDeleteAndListen(t *testing.T) {
 			if n := entries(t); n != 0 {
 				t.Errorf("%d entries afterwards, want 0", n)
 			}
-			if deleted, err := c.Delete(conn, 0); deleted || err != nil {
+			if deleted, err := c.Delete(conn, original, 0); deleted || err != nil {
 				t.Errorf("deleted twice: %v, %v", deleted, err)
 			}
 			if got, want := c.Counters(), (Counters{Deleted: 1, Unknown: 2, Events: 1}); got != want {

@@ -132,6 +132,7 @@ func TestWatchLive(t *testing.T) {
 			}
 
 			client, server, conn := pair(t, tt.server, tt.dial)
+			original := netip.MustParseAddrPort(tt.dial)
 			// Of the kernel's states, 1 to 3 are the handshake, 4 to 7 the close
 			// (FIN_WAIT, CLOSE_WAIT, LAST_ACK, TIME_WAIT).
 			var id uint32
@@ -143,7 +144,7 @@ func TestWatchLive(t *testing.T) {
 					if id == 0 {
 						id = e.ID
 					}
-					if e.Conn != conn || e.gone || e.ID != id {
+					if e.Conn != conn || e.Original != original || e.gone || e.ID != id {
 						t.Fatalf("event %+v, want one of %v with ID %d", e, conn, id)
 					}
 					got = append(got, e.State)
@@ -157,12 +158,12 @@ func TestWatchLive(t *testing.T) {
 			want(4, 5)
 			again <- struct{}{}
 			entries := w.dump()
-			if want := (static.Entry{Conn: conn, ID: id, State: 5}); len(entries) != 2 || !slices.Contains(entries, want) {
+			if want := (static.Entry{Conn: conn, Original: original, ID: id, State: 5}); len(entries) != 2 || !slices.Contains(entries, want) {
 				t.Errorf("dumped %v, want also %v", entries, want)
 			}
 			server.Close()
 			want(6, static.TimeWait)
-			if _, err := c.Delete(flow.Tuple(conn), 0); err != nil {
+			if _, err := c.Delete(flow.Tuple(conn), netip.AddrPort{}, 0); err != nil {
 				t.Fatal(err)
 			}
 			if e := w.event(); !e.gone || e.Conn != conn || e.ID != id {
@@ -221,7 +222,7 @@ func TestWatchOverrun(t *testing.T) {
 		t.Fatalf("%d entries at first", n)
 	}
 	create(t, library(t), 300)
-	if _, err := c.Delete(flow.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1007"), Server: netip.MustParseAddrPort("10.1.0.1:25")}, 0); err != nil {
+	if _, err := c.Delete(flow.Tuple{Client: netip.MustParseAddrPort("10.0.0.1:1007"), Server: netip.MustParseAddrPort("10.1.0.1:25")}, netip.AddrPort{}, 0); err != nil {
 		t.Fatal(err)
 	}
 	want, count := map[static.Conn]uint32{}, map[static.Conn]uint32{} // IDs; count is what a count by dumps and events comes to
@@ -300,7 +301,7 @@ func TestListenOverrun(t *testing.T) {
 		if i%100 == 0 {
 			continue
 		}
-		if _, err := c.Delete(conn, 0); err != nil {
+		if _, err := c.Delete(conn, netip.AddrPort{}, 0); err != nil {
 			t.Fatal(err)
 		}
 	}

@@ -108,21 +108,25 @@ func parseEntry(b []byte) (e static.Entry, tcp bool, err error) {
 	if state := nlmsg.Attr(b, attrProtoInfo, attrTCP, attrState); len(state) == 1 {
 		e.State = static.State(state[0])
 	}
-	e.Client, e.Server = source(nlmsg.Attr(b, attrOriginal)), source(nlmsg.Attr(b, attrReply))
-	if !e.Client.IsValid() || !e.Server.IsValid() {
+	e.Client, e.Original = end(nlmsg.Attr(b, attrOriginal), source), end(nlmsg.Attr(b, attrOriginal), destination)
+	e.Server = end(nlmsg.Attr(b, attrReply), source)
+	if !e.Client.IsValid() || !e.Original.IsValid() || !e.Server.IsValid() {
 		return e, false, errUnreadable
 	}
 	return e, true, nil
 }
 
-// source is the source of a tuple, invalid if it cannot be read.
-func source(tuple []byte) netip.AddrPort {
-	ip := nlmsg.Attr(tuple, attrIP, attrSource4)
+// The ends of a tuple: what stands behind the attributes of its source.
+const source, destination = 0, 1
+
+// end is one of the ends of a tuple, invalid if it cannot be read.
+func end(tuple []byte, which uint16) netip.AddrPort {
+	ip := nlmsg.Attr(tuple, attrIP, attrSource4+which)
 	if ip == nil {
-		ip = nlmsg.Attr(tuple, attrIP, attrSource6)
+		ip = nlmsg.Attr(tuple, attrIP, attrSource6+which)
 	}
 	addr, _ := netip.AddrFromSlice(ip)
-	port := nlmsg.Attr(tuple, attrProto, attrPort)
+	port := nlmsg.Attr(tuple, attrProto, attrPort+which)
 	if len(port) != 2 {
 		return netip.AddrPort{}
 	}
@@ -133,22 +137,22 @@ func source(tuple []byte) netip.AddrPort {
 // other than 0 must be the entry's. The kernel searches both directions for the
 // tuple named original (ctnetlink_del_conntrack).
 func deletion(t flow.Tuple, id uint32) netlink.Message {
-	family, source := byte(unix.AF_INET), uint16(attrSource4)
+	family, addr := byte(unix.AF_INET), uint16(attrSource4)
 	if t.Client.Addr().Is6() {
-		family, source = unix.AF_INET6, attrSource6
+		family, addr = unix.AF_INET6, attrSource6
 	}
 	e := netlink.NewAttributeEncoder()
 	e.ByteOrder = binary.BigEndian
 	e.Nested(attrOriginal, func(e *netlink.AttributeEncoder) error {
 		e.Nested(attrIP, func(e *netlink.AttributeEncoder) error {
-			e.Bytes(source, t.Client.Addr().AsSlice())
-			e.Bytes(source+1, t.Server.Addr().AsSlice())
+			e.Bytes(addr, t.Client.Addr().AsSlice())
+			e.Bytes(addr+destination, t.Server.Addr().AsSlice())
 			return nil
 		})
 		e.Nested(attrProto, func(e *netlink.AttributeEncoder) error {
 			e.Uint8(attrProtoNum, syscall.IPPROTO_TCP)
 			e.Uint16(attrPort, t.Client.Port())
-			e.Uint16(attrPort+1, t.Server.Port())
+			e.Uint16(attrPort+destination, t.Server.Port())
 			return nil
 		})
 		return nil

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"encoding/hex"
 	"errors"
+	"net/netip"
 	"strings"
 	"syscall"
 	"testing"
@@ -18,7 +19,7 @@ import (
 // compareEvents compares events in full.
 var compareEvents = cmp.Options{
 	cmp.AllowUnexported(event{}),
-	cmp.Transformer("address", func(c static.Conn) string { return c.Client.String() + " " + c.Server.String() }),
+	cmp.Transformer("address", netip.AddrPort.String),
 }
 
 // octets are those of a text in hexadecimal; spaces and lines are for the reader.
@@ -76,12 +77,12 @@ const (
 // event4 and event6 are what messages of these parts say.
 func event4(s static.State, gone bool) event {
 	c := named("203.0.113.5:4000", "192.168.1.1:2525")
-	return event{static.Entry{Conn: static.Conn(c), ID: 0x01020304, State: s}, gone}
+	return event{static.Entry{Conn: static.Conn(c), Original: netip.MustParseAddrPort("1.1.1.1:25"), ID: 0x01020304, State: s}, gone}
 }
 
 func event6(s static.State) event {
 	c := named("[2001:db8::5]:4000", "[2001:db8::1]:25")
-	return event{static.Entry{Conn: static.Conn(c), ID: 0x01020304, State: s}, false}
+	return event{static.Entry{Conn: static.Conn(c), Original: c.Server, ID: 0x01020304, State: s}, false}
 }
 
 func TestAppendEvents(t *testing.T) {
@@ -116,6 +117,7 @@ func TestAppendEvents(t *testing.T) {
 		{"a good one before a bad one", append(message(typeNew, entry(family4, original4, reply4, id)), 1, 2, 3), []event{event4(0, false)}, errUnreadable},
 		{"no attributes", message(typeNew, nil), nil, errUnreadable},
 		{"no reply tuple", message(typeNew, entry(family4, original4, id)), nil, errUnreadable},
+		{"an original tuple without a destination", message(typeNew, entry(family4, "2400 0180 0c00 0180 0800 0100 cb007105 1400 0280 0500 0100 06 000000 0600 0200 0fa0 0000", reply4)), nil, errUnreadable},
 		{"a reply tuple without ports", message(typeNew, entry(family4, original4, "1800 0280 1400 0180 0800 0100 c0a80101 0800 0200 cb007105")), nil, errUnreadable},
 		{"a reply tuple without addresses", message(typeNew, entry(family4, original4, "1400 0280 1000 0280 0500 0100 06 000000 0600 0200 09dd 0000")), nil, errUnreadable},
 		{"an attribute longer than the message", message(typeNew, entry(family4, "ff00 0180")), nil, errUnreadable},
@@ -173,7 +175,7 @@ func FuzzAppendEvents(f *testing.F) {
 			t.Errorf("%d events in %d octets", len(events), len(datagram))
 		}
 		for _, e := range events {
-			if !e.Client.IsValid() || !e.Server.IsValid() {
+			if !e.Client.IsValid() || !e.Original.IsValid() || !e.Server.IsValid() {
 				t.Errorf("event %+v", e)
 			}
 		}

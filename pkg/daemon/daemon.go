@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -31,8 +32,9 @@ type Queue interface {
 // Conntrack is the kernel's table of connections; pkg/ctnl has the real one.
 type Conntrack interface {
 	// Delete removes the entry of a connection, and reports whether there was
-	// one. An id other than 0 must be the entry's.
-	Delete(t flow.Tuple, id uint32) (deleted bool, err error)
+	// one. original is the destination as the client wrote it, invalid if not
+	// known. An id other than 0 must be the entry's.
+	Delete(t flow.Tuple, original netip.AddrPort, id uint32) (deleted bool, err error)
 	// Listen tells closed connections until ctx ends; it calls subscribed when
 	// the first one can come. When it has missed some, it gives lost all that
 	// are open; nobody writes to the map.
@@ -199,13 +201,13 @@ func (d *Daemon) conntrack() Task {
 // kill deletes conntrack entries until the shards have ended.
 func (d *Daemon) kill() {
 	for t := range d.kills {
-		d.delete(t, 0)
+		d.delete(t, netip.AddrPort{}, 0)
 	}
 }
 
 // delete deletes a conntrack entry, and reports whether it was there.
-func (d *Daemon) delete(t flow.Tuple, id uint32) bool {
-	deleted, err := d.opt.Conntrack.Delete(t, id)
+func (d *Daemon) delete(t flow.Tuple, original netip.AddrPort, id uint32) bool {
+	deleted, err := d.opt.Conntrack.Delete(t, original, id)
 	if err != nil {
 		d.log.Warn(err)
 	}
@@ -232,12 +234,12 @@ func (d *Daemon) cut() {
 		switch at := time.Since(d.opt.Start); k.Cause {
 		case static.Intercepted:
 			d.tell(ending{by: intercepted, conn: conn})
-			d.delete(conn, k.ID)
+			d.delete(conn, k.Original, k.ID)
 		case static.TimedOut:
 			d.tell(ending{by: timedOut, conn: conn})
-			d.delete(conn, k.ID)
+			d.delete(conn, k.Original, k.ID)
 		case static.Closed:
-			if d.delete(conn, k.ID) {
+			if d.delete(conn, k.Original, k.ID) {
 				d.tell(ending{by: deleted, conn: conn, at: at})
 			}
 		}

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -188,7 +189,8 @@ func (e *fakeEngine) Counters() engine.Counters {
 	return c
 }
 
-// fakeConntrack is a Conntrack in memory.
+// fakeConntrack is a Conntrack in memory. What is deleted has the server's address
+// as the client wrote it, where that is known.
 type fakeConntrack struct {
 	gone    chan flow.Tuple
 	lost    chan map[flow.Key]struct{}
@@ -199,10 +201,13 @@ type fakeConntrack struct {
 // missing is the id of an entry that is not there.
 const missing = 404
 
-func (c *fakeConntrack) Delete(t flow.Tuple, id uint32) (bool, error) {
+func (c *fakeConntrack) Delete(t flow.Tuple, original netip.AddrPort, id uint32) (bool, error) {
 	if c.tells {
 		c.gone <- t
 		<-time.After(time.Millisecond) // until the shards know
+	}
+	if original.IsValid() {
+		t.Server = original
 	}
 	c.deleted <- t
 	if id == missing {

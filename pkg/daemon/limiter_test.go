@@ -378,17 +378,20 @@ func TestLimitForgetsClosed(t *testing.T) {
 	synctest.Test(t, func(t *testing.T) {
 		r := newLimitRig(host(3, 0))
 		r.start()
+		global := netip.MustParseAddrPort("192.0.2.1:25")
 		for port, id := range map[uint16]uint32{0: 1, 1: missing} {
 			r.syn(t, conn(port), 3)
 			for _, state := range []static.State{static.Established, static.TimeWait} {
-				r.conntrackSays(func(w ctnl.Watcher) { w.Changed(static.Entry{Conn: conn(port), ID: id, State: state}) })
+				r.conntrackSays(func(w ctnl.Watcher) {
+					w.Changed(static.Entry{Conn: conn(port), Original: global, ID: id, State: state})
+				})
 			}
 		}
 		ended := time.Since(r.opt.Start)
 		pass(3 * time.Second)
 		deleted := []flow.Tuple{<-r.conntrack.deleted, <-r.conntrack.deleted}
 		synctest.Wait()
-		if got, want := inOrder(deleted), []flow.Tuple{flow.Tuple(conn(0)), flow.Tuple(conn(1))}; !slices.Equal(got, want) {
+		if got, want := inOrder(deleted), []flow.Tuple{{Client: conn(0).Client, Server: global}, {Client: conn(1).Client, Server: global}}; !slices.Equal(got, want) {
 			t.Errorf("deleted %v, want %v", got, want)
 		}
 		e := r.engines[0][0]

@@ -28,9 +28,9 @@ func BenchmarkConnection(b *testing.B) {
 				c := nth(i&(1<<24-1), server)
 				tr.SYN(now, SYN{Conn: c, Interface: 3})
 				for _, s := range []State{SYNSent, SYNRecv, Established, 4, TimeWait} {
-					tr.Update(now, Entry{c, uint32(i), s})
+					tr.Update(now, Entry{Conn: c, ID: uint32(i), State: s})
 				}
-				tr.Destroy(now, Entry{c, uint32(i), TimeWait})
+				tr.Destroy(now, Entry{Conn: c, ID: uint32(i), State: TimeWait})
 				if now += 50 * time.Microsecond; i%2000 == 0 { // 20,000 connections a second
 					tr.Tick(now)
 				}
@@ -67,7 +67,7 @@ func BenchmarkResyncOfOthers(b *testing.B) {
 			tr.Configure(boot, cfg)
 			entries := make([]Entry, 100_000)
 			for i := range entries {
-				entries[i] = Entry{nth(i, netip.MustParseAddr("198.18.0.1")), uint32(i), Established}
+				entries[i] = Entry{Conn: nth(i, netip.MustParseAddr("198.18.0.1")), ID: uint32(i), State: Established}
 			}
 			for b.Loop() {
 				tr.Resync(boot, entries)
@@ -119,7 +119,7 @@ func BenchmarkResync(b *testing.B) {
 	tr, server := benchTracker(500_000, Limits{Max: 2_000_000})
 	entries := make([]Entry, 0, 500_000)
 	for i := range 500_000 {
-		entries = append(entries, Entry{nth(i, server), uint32(i), Established})
+		entries = append(entries, Entry{Conn: nth(i, server), ID: uint32(i), State: Established})
 	}
 	b.ReportAllocs()
 	for b.Loop() {
@@ -134,7 +134,7 @@ func benchTracker(n int, l Limits) (*Tracker, netip.Addr) {
 	tr.Configure(boot, Config{Synproxy: true, Mappings: []Mapping{mapping(global, local, l), mapping("1.2.0.0/16", "10.1.0.0/16", l)}})
 	tr.Tick(boot)
 	for i := range n {
-		tr.Update(boot, Entry{nth(i, server), uint32(i), Established})
+		tr.Update(boot, Entry{Conn: nth(i, server), ID: uint32(i), State: Established})
 	}
 	return tr, server
 }
@@ -148,7 +148,7 @@ func TestMemoryPerConnection(t *testing.T) {
 		add  func(tr *Tracker, c Conn, i int)
 		most float64 // octets
 	}{
-		{"open, 16 of a client", func(tr *Tracker, c Conn, i int) { tr.Update(boot, Entry{c, uint32(i), Established}) }, 200},
+		{"open, 16 of a client", func(tr *Tracker, c Conn, i int) { tr.Update(boot, Entry{Conn: c, ID: uint32(i), State: Established}) }, 200},
 		{"admitted, one of a client", func(tr *Tracker, c Conn, i int) {
 			c.Client = nth(i<<4, c.Server.Addr()).Client
 			tr.SYN(boot, SYN{Conn: c, Interface: 3})
@@ -177,7 +177,7 @@ func TestUpdateDoesNotAllocate(t *testing.T) {
 	i := 0
 	if n := testing.AllocsPerRun(1000, func() {
 		i++
-		e := Entry{nth(i%100, server), uint32(i % 100), State(1 + i%6)}
+		e := Entry{Conn: nth(i%100, server), ID: uint32(i % 100), State: State(1 + i%6)}
 		tr.Update(boot, e)
 		e.ID++
 		tr.Destroy(boot, e) // of another one

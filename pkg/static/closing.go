@@ -1,6 +1,9 @@
 package static
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 const (
 	// closingFor is how long the entry of a connection that has ended stays in
@@ -26,11 +29,12 @@ const (
 
 // closed is a connection that conntrack takes for closed, and no longer counts.
 type closed struct {
-	key    connKey
-	id     uint32
-	at     time.Duration // when it ended; of one whose entry is deleted, when that was asked for
-	serial uint64
-	waited bool // for what conntrack makes of a SYN of its addresses
+	key      connKey
+	original netip.AddrPort
+	id       uint32
+	at       time.Duration // when it ended; of one whose entry is deleted, when that was asked for
+	serial   uint64
+	waited   bool // for what conntrack makes of a SYN of its addresses
 }
 
 // ending is what becomes of the entry of a connection that has ended.
@@ -42,8 +46,9 @@ type ending struct {
 // Kill is a connection whose conntrack entry is to be deleted.
 type Kill struct {
 	Conn
-	ID    uint32 // of the entry
-	Cause Cause
+	Original netip.AddrPort // the destination as the client wrote it, invalid if not known
+	ID       uint32         // of the entry
+	Cause    Cause
 }
 
 // Cause is why an entry is to be deleted.
@@ -60,12 +65,12 @@ const (
 // forwarding what comes of it, and it is easily fooled: a RST or two FINs behind a
 // gap are an end to conntrack and none to the server. Whoever stops counting must
 // have nothing left to count.
-func (t *Tracker) close(key connKey, id uint32) {
+func (t *Tracker) close(key connKey, e Entry) {
 	if t.mostClosing(t.hosts[key.host()]) == 0 {
 		return // nobody counts how many there are
 	}
 	t.serial++
-	c := closed{key: key, id: id, at: t.now, serial: t.serial}
+	c := closed{key: key, original: e.Original, id: e.ID, at: t.now, serial: t.serial}
 	t.ended[key] = ending{serial: c.serial}
 	if len(t.fresh) >= maxFresh {
 		t.kill(c)
@@ -93,7 +98,7 @@ func (t *Tracker) closeUnknown(e Entry) {
 		return
 	}
 	if h := t.host(key.host()); h != nil {
-		t.close(key, e.ID)
+		t.close(key, e)
 		t.pruneHost(h)
 	}
 }
@@ -153,7 +158,7 @@ func (t *Tracker) stays(c closed) bool {
 
 // kill has an entry deleted.
 func (t *Tracker) kill(c closed) {
-	t.kills = append(t.kills, Kill{Conn: c.key.conn(), ID: c.id})
+	t.kills = append(t.kills, Kill{Conn: c.key.conn(), Original: c.original, ID: c.id})
 	t.ended[c.key] = ending{c.serial, true}
 	c.at = t.now
 	t.killed = append(t.killed, c)

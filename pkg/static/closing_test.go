@@ -98,9 +98,9 @@ func TestClosedAfterTheNextSYN(t *testing.T) {
 	id := r.ids[c]
 	check(t, "SYN", r.syn(c), true)
 	r.becomes(c, Close)
-	r.Destroy(r.now, Entry{c, id, 0})
-	r.Update(r.now, Entry{c, id, SYNSent})
-	r.Update(r.now, Entry{c, id, Established})
+	r.Destroy(r.now, Entry{Conn: c, ID: id, State: 0})
+	r.Update(r.now, Entry{Conn: c, ID: id, State: SYNSent})
+	r.Update(r.now, Entry{Conn: c, ID: id, State: Established})
 	r.pass(5 * time.Second)
 	check(t, "kills", r.taken(), "")
 	r.want(local, 1, 0)
@@ -166,7 +166,7 @@ func TestClosedInDump(t *testing.T) {
 	r := newRig(t, one(Limits{9, 0}, true))
 	r.open(conn(1))
 	entries := []Entry{
-		{conn(1), r.ids[conn(1)], Established}, {conn(2), 52, TimeWait}, {conn(3), 53, Close}, {to(other, 4), 54, TimeWait}, {conn(5), 55, 0},
+		{Conn: conn(1), ID: r.ids[conn(1)], State: Established}, {Conn: conn(2), ID: 52, State: TimeWait}, {Conn: conn(3), ID: 53, State: Close}, {Conn: to(other, 4), ID: 54, State: TimeWait}, {Conn: conn(5), ID: 55, State: 0},
 	}
 	for _, e := range entries {
 		r.ids[e.Conn] = e.ID
@@ -183,7 +183,7 @@ func TestClosedBound(t *testing.T) {
 	r := newRig(t, one(Limits{MaxConns, 0}, true))
 	const n = maxFresh + 10
 	for i := range n {
-		e := Entry{nth(i, conn(1).Server.Addr()), uint32(i + 1), Established}
+		e := Entry{Conn: nth(i, conn(1).Server.Addr()), ID: uint32(i + 1), State: Established}
 		r.Update(r.now, e)
 		e.State = TimeWait
 		r.Update(r.now, e)

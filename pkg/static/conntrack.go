@@ -1,6 +1,9 @@
 package static
 
-import "time"
+import (
+	"net/netip"
+	"time"
+)
 
 // State is what conntrack says of a TCP connection; the values are the kernel's
 // (enum tcp_conntrack).
@@ -19,8 +22,9 @@ const (
 // Entry is an entry of conntrack.
 type Entry struct {
 	Conn
-	ID    uint32 // tells entries of the same connection apart
-	State State
+	Original netip.AddrPort // the destination as the client wrote it
+	ID       uint32         // tells entries of the same connection apart
+	State    State
 }
 
 // phase is how an entry counts, and false for one that does not: a connection
@@ -51,7 +55,7 @@ func (t *Tracker) update(e Entry) bool {
 	case known && !counts && (conn.phase == admitted || conn.id != e.ID):
 		return false // the entry of an earlier connection of these addresses
 	case known && !counts:
-		t.close(key, e.ID)
+		t.close(key, e)
 		t.remove(key)
 	case known:
 		news := conn.phase != to

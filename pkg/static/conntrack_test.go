@@ -65,7 +65,7 @@ func TestPortsAreUsedAgain(t *testing.T) {
 	} {
 		r := newRig(t, one(Limits{Max: 2}, false))
 		r.open(conn(1))
-		old := Entry{conn(1), r.ids[conn(1)], TimeWait}
+		old := Entry{Conn: conn(1), ID: r.ids[conn(1)], State: TimeWait}
 		for i, step := range tt.steps {
 			switch step {
 			case syn:
@@ -114,7 +114,7 @@ func TestDiscovered(t *testing.T) {
 	r.becomes(conn(2), Established)
 	r.want(local, 1, 2)
 	check(t, "passes", r.syn(conn(9)), false)
-	r.Update(r.now, Entry{to("10.9.9.9", 1), 77, Established}) // nobody's
+	r.Update(r.now, Entry{Conn: to("10.9.9.9", 1), ID: 77, State: Established}) // nobody's
 	r.Destroy(r.now, Entry{Conn: conn(77), ID: 5})
 	check(t, "connections", r.Counters().Connections, 3)
 	check(t, "missed", r.Counters().Missed, 0)
@@ -131,15 +131,15 @@ func TestResync(t *testing.T) {
 	r.syn(conn(5))  // admitted, conntrack has not told of it
 	r.open(conn(9)) // 6
 	r.Resync(r.now, []Entry{
-		{conn(0), 1, Established},
-		{conn(1), 2, TimeWait},      // its closing was missed, 1
-		{conn(2), 30, SYNRecv},      // ended and begun anew, 2
-		{conn(4), 5, Established},   // its opening, 3
-		{conn(6), 40, Established},  // begun, 4
-		{conn(7), 41, TimeWait},     // never counted
-		{conn(8), 42, SYNSent},      // begun, 5
-		{to(other, 1), 43, SYNSent}, // nobody's
-		{conn(9), 60, TimeWait},     // ended, begun anew and ended again, 6
+		{Conn: conn(0), ID: 1, State: Established},
+		{Conn: conn(1), ID: 2, State: TimeWait},      // its closing was missed, 1
+		{Conn: conn(2), ID: 30, State: SYNRecv},      // ended and begun anew, 2
+		{Conn: conn(4), ID: 5, State: Established},   // its opening, 3
+		{Conn: conn(6), ID: 40, State: Established},  // begun, 4
+		{Conn: conn(7), ID: 41, State: TimeWait},     // never counted
+		{Conn: conn(8), ID: 42, State: SYNSent},      // begun, 5
+		{Conn: to(other, 1), ID: 43, State: SYNSent}, // nobody's
+		{Conn: conn(9), ID: 60, State: TimeWait},     // ended, begun anew and ended again, 6
 	}) // conn(3) is gone, 7
 	r.want(local, 3, 3)
 	check(t, "missed", r.Counters().Missed, 7)
@@ -168,9 +168,9 @@ func TestResync(t *testing.T) {
 func TestResyncWhileAdmitted(t *testing.T) {
 	r := newRig(t, one(Limits{Max: 1}, false))
 	r.syn(conn(1))
-	r.Resync(r.now, []Entry{{conn(1), 1, TimeWait}})
+	r.Resync(r.now, []Entry{{Conn: conn(1), ID: 1, State: TimeWait}})
 	r.want(local, 0, 1)
-	r.Resync(r.now, []Entry{{conn(1), 2, SYNSent}})
+	r.Resync(r.now, []Entry{{Conn: conn(1), ID: 2, State: SYNSent}})
 	r.want(local, 0, 1)
 	r.pass(confirmWithin)
 	r.want(local, 0, 1)
@@ -182,10 +182,10 @@ func TestResyncWhileAdmitted(t *testing.T) {
 func TestIDZero(t *testing.T) {
 	r := newRig(t, one(Limits{Max: 1}, false))
 	r.syn(conn(1))
-	r.Update(r.now, Entry{conn(1), 0, TimeWait})
+	r.Update(r.now, Entry{Conn: conn(1), ID: 0, State: TimeWait})
 	r.Destroy(r.now, Entry{Conn: conn(1)})
 	r.want(local, 0, 1)
-	r.Update(r.now, Entry{conn(1), 0, Established})
+	r.Update(r.now, Entry{Conn: conn(1), ID: 0, State: Established})
 	r.want(local, 1, 0)
 	r.Destroy(r.now, Entry{Conn: conn(1)})
 	r.want(local, 0, 0)
@@ -194,7 +194,7 @@ func TestIDZero(t *testing.T) {
 // Of two entries of one connection, one through each of the host's addresses, the
 // one that ends does not end the count of the other.
 func TestTwoEntriesOfOneConnection(t *testing.T) {
-	live, ended := Entry{conn(1), 2, Established}, Entry{conn(1), 1, TimeWait}
+	live, ended := Entry{Conn: conn(1), ID: 2, State: Established}, Entry{Conn: conn(1), ID: 1, State: TimeWait}
 	for _, dump := range [][]Entry{{live, ended}, {ended, live}} {
 		r := newRig(t, one(Limits{Max: 5}, false))
 		r.Resync(r.now, dump)

@@ -66,7 +66,7 @@ func (r *rig) begins(c Conn) {
 }
 
 // becomes has the entry of a connection change its state.
-func (r *rig) becomes(c Conn, s State) { r.Update(r.now, Entry{c, r.ids[c], s}) }
+func (r *rig) becomes(c Conn, s State) { r.Update(r.now, Entry{Conn: c, ID: r.ids[c], State: s}) }
 
 // ends has conntrack remove the entry.
 func (r *rig) ends(c Conn) { r.Destroy(r.now, Entry{Conn: c, ID: r.ids[c]}) }

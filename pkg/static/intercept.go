@@ -103,7 +103,7 @@ func (t *Tracker) cut() {
 	}
 	for key, conn := range t.conns {
 		if conn.phase == halfOpen && !conn.proven && t.now-conn.since >= aggressive && t.flooded[key.host()] != nil {
-			t.kills = append(t.kills, Kill{key.conn(), conn.id, Intercepted})
+			t.kills = append(t.kills, Kill{Conn: key.conn(), ID: conn.id, Cause: Intercepted})
 		}
 	}
 }

@@ -192,7 +192,7 @@ func TestLimitsChangeAtRunTime(t *testing.T) {
 	r.ends(conn(5))
 
 	check(t, "anew: resync", r.Configure(r.now, one(Limits{Max: 1}, false)), true)
-	r.Resync(r.now, []Entry{{conn(3), 9, Established}, {conn(6), 10, SYNSent}})
+	r.Resync(r.now, []Entry{{Conn: conn(3), ID: 9, State: Established}, {Conn: conn(6), ID: 10, State: SYNSent}})
 	r.want(local, 1, 1)
 	check(t, "over the limit", r.syn(conn(7)), false)
 }
@@ -255,7 +255,7 @@ func TestMaxConns(t *testing.T) {
 		if n%2 == 0 {
 			check(t, "a SYN to another host", r.syn(Conn{c.Client, server}), false)
 		} else {
-			r.Update(r.now, Entry{Conn{c.Client, server}, 1, Established})
+			r.Update(r.now, Entry{Conn: Conn{c.Client, server}, ID: 1, State: Established})
 		}
 	}
 	check(t, "connections", r.Counters().Connections, MaxConns)
@@ -264,9 +264,9 @@ func TestMaxConns(t *testing.T) {
 	if len(r.hosts) > keepHosts+1 {
 		t.Errorf("%d hosts are remembered, want at most %d", len(r.hosts), keepHosts+1)
 	}
-	r.Update(r.now, Entry{fill(0), 1, Close})
-	r.Update(r.now, Entry{fill(1), 1, SYNRecv})
-	r.Update(r.now, Entry{fill(1), 1, Close})
+	r.Update(r.now, Entry{Conn: fill(0), ID: 1, State: Close})
+	r.Update(r.now, Entry{Conn: fill(1), ID: 1, State: SYNRecv})
+	r.Update(r.now, Entry{Conn: fill(1), ID: 1, State: Close})
 	check(t, "one has gone", r.syn(fill(MaxConns)), true)
 	r.pass(confirmWithin)
 	check(t, "connections that conntrack never saw", r.Counters().Connections, 0)

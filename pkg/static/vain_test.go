@@ -81,7 +81,7 @@ func TestFullFloodStays(t *testing.T) {
 func TestRefusalsAtMaxConns(t *testing.T) {
 	r := newRig(t, Config{Mappings: []Mapping{mapping("1.2.0.0/16", "10.1.0.0/16", Limits{Max: 1})}})
 	for i := range MaxConns {
-		r.Update(r.now, Entry{nth(i, netip.AddrFrom4([4]byte{10, 1, byte(i >> 6 & 127), byte(i)})), uint32(i), Established})
+		r.Update(r.now, Entry{Conn: nth(i, netip.AddrFrom4([4]byte{10, 1, byte(i >> 6 & 127), byte(i)})), ID: uint32(i), State: Established})
 	}
 	if n := r.Counters().Connections; n != MaxConns {
 		t.Fatalf("%d connections", n)

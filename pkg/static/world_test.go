@@ -152,7 +152,7 @@ func (w *world) syn() {
 	}
 	if pass && !repeated && w.pick(8) > 0 { // else another chain drops it
 		w.id++
-		w.entries = append(w.entries, Entry{c, w.id, SYNSent})
+		w.entries = append(w.entries, Entry{Conn: c, ID: w.id, State: SYNSent})
 		w.events = append(w.events, event{w.entries[len(w.entries)-1], false})
 	}
 }

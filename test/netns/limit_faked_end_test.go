@@ -50,12 +50,8 @@ func TestLimitFakedEnd(t *testing.T) {
 			}
 			t.Run(name, func(t *testing.T) {
 				s := newSiege(t, "")
-				if exempt {
-					nft(t, s.Lab, "add element inet smtpwall exempt4 { "+lab.ServerIP4+" }")
-				}
-				nft(t, s.Lab, `add element inet smtpwall static4 { 10.9.2.2 comment "tcp 1 0" : 10.9.2.2 }`)
-				eventually(t, "the limit holds", func() bool { return s.limits(t, lab.ServerIP4) })
-				all := s.fakeEnds(t, end.send, end.again)
+				s.limitOne(t, lab.ServerIP4, exempt)
+				all := s.fakeEnds(t, lab.ServerIP4, end.send, end.again)
 				if len(all) == 1 {
 					// The server's ACK of the segment came before the RST, as it may
 					// where nothing is queued: conntrack was not fooled.
@@ -73,25 +69,72 @@ func TestLimitFakedEnd(t *testing.T) {
 					}
 					return n <= 1
 				})
-				for _, d := range all {
-					eventually(t, "conntrack has forgotten it", func() bool { return !s.tracked(t, d.h.self) })
-					if d.goesOn(t) {
-						t.Error("it goes on without an entry")
-					}
-				}
-				eventually(t, "the inspection has forgotten them", func() bool { return s.inUse(t) == 0 })
+				s.wantForgotten(t, all)
 			})
 		}
 	}
 }
 
-// fakeEnds opens up to three connections, and sends of each what may be taken for
+// So it is where NAT changes both addresses of the connections: then neither of
+// conntrack's tuples has the two that the firewall's own hosts know.
+func TestLimitFakedEndBothTranslated(t *testing.T) {
+	for name, rules := range map[string]string{
+		"masquerade":    "add table ip own; add chain ip own post { type nat hook postrouting priority srcnat; }; add rule ip own post oifname " + lab.Inside + " masquerade",
+		"mapped client": "add element inet smtpwall rstatic4 { " + hostileClient[v4] + " : 10.9.3.50 }",
+	} {
+		for _, exempt := range []bool{false, true} {
+			if exempt {
+				name += ", exempt"
+			}
+			t.Run(name, func(t *testing.T) {
+				s := newSiege(t, "")
+				nft(t, s.Lab, rules)
+				s.limitOne(t, globalIP4, exempt)
+				all := s.fakeEnds(t, globalIP4, func(t *testing.T, h *hostile) {
+					h.send(t, 1000, "", flags(flagFIN|flagACK))
+					h.send(t, 1000, "", flags(flagFIN|flagACK))
+					h.send(t, 0, "")
+				}, false)
+				if len(all) == 1 {
+					t.Fatal("conntrack was not fooled")
+				}
+				s.wantForgotten(t, all)
+			})
+		}
+	}
+}
+
+// limitOne gives the server, by one of its addresses, a limit of one connection.
+func (s *siege) limitOne(t *testing.T, global string, exempt bool) {
+	t.Helper()
+	if exempt {
+		nft(t, s.Lab, "add element inet smtpwall exempt4 { "+lab.ServerIP4+" }")
+	}
+	nft(t, s.Lab, "add element inet smtpwall static4 { "+global+` comment "tcp 1 0" : `+lab.ServerIP4+" }")
+	eventually(t, "the limit holds", func() bool { return s.limits(t, lab.ServerIP4) })
+}
+
+// wantForgotten waits until nothing knows connections that were taken for ended, and
+// checks that nothing of them passes any more.
+func (s *siege) wantForgotten(t *testing.T, all []*duel) {
+	t.Helper()
+	for _, d := range all {
+		eventually(t, "conntrack has forgotten it", func() bool { return !s.tracked(t, d.h.self) })
+		if d.goesOn(t) {
+			t.Error("it goes on without an entry")
+		}
+	}
+	eventually(t, "the inspection has forgotten them", func() bool { return s.inUse(t) == 0 })
+}
+
+// fakeEnds opens up to three connections to an address of the server's, and sends of each what may be taken for
 // its end before it opens the next one. With again, a SYN of each follows that the
 // next one's being open refuses.
-func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile), again bool) (all []*duel) {
+func (s *siege) fakeEnds(t *testing.T, global string, send func(*testing.T, *hostile), again bool) (all []*duel) {
 	t.Helper()
 	for range 3 {
 		h, ln := s.attacker(t, v4)
+		h.far = addrPort(global + ":25")
 		h.syn(t, mss)
 		if !h.opened(t) {
 			break
@@ -101,15 +144,15 @@ func (s *siege) fakeEnds(t *testing.T, send func(*testing.T, *hostile), again bo
 		write(t, d.app, "220 hi\r\n")
 		h.await(t, "the greeting", func(s layers.TCP) bool { return len(s.Payload) > 0 })
 		if before := len(all) - 2; again && before >= 0 {
-			refused := s.static(t, lab.ServerIP4).Denied
+			refused := s.static(t, global).Denied
 			all[before].h.send(t, 0, "")
 			eventually(t, "a SYN is refused", func() bool { // not while the entry is being deleted
 				all[before].h.synAgain(t, mss)
-				return s.static(t, lab.ServerIP4).Denied > refused
+				return s.static(t, global).Denied > refused
 			})
 		}
 		send(t, h)
-		s.agree(t, lab.ServerIP4, lab.ServerIP4)
+		s.agree(t, global, lab.ServerIP4)
 	}
 	return all
 }
