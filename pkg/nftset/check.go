@@ -98,7 +98,7 @@ func Check(s *State, bound []uint16) []Warning {
 	}
 	ws = append(ws, checkSysctls(s.Sysctls)...)
 	if len(s.NoRPFilter) > 0 {
-		ws = append(ws, Warning{NoRPFilter, fmt.Sprintf("reverse path filter is off on %s, so that a client may send in a server's name: set net.ipv4.conf.all.rp_filter to 1", strings.Join(s.NoRPFilter, ", "))})
+		ws = append(ws, Warning{NoRPFilter, fmt.Sprintf("reverse path filter is off on %s, so that a host may send in the name of one behind another interface: set net.ipv4.conf.all.rp_filter to 1", strings.Join(s.NoRPFilter, ", "))})
 	}
 	if s.Table {
 		ws = append(ws, checkStatic(s)...)

@@ -52,7 +52,7 @@ func TestLimitReloaded(t *testing.T) {
 	w.refused(t, globalIP4)
 
 	// A map that is gone leaves the others in force.
-	nft(t, w.Lab, "flush chain inet smtpwall translate; flush chain inet smtpwall srcnat; delete map inet smtpwall static6; delete map inet smtpwall rstatic6")
+	nft(t, w.Lab, "flush chain inet smtpwall translate; flush chain inet smtpwall srcnat; flush chain inet smtpwall same_port; delete map inet smtpwall static6; delete map inet smtpwall rstatic6")
 	eventually(t, "two rows are gone", func() bool { return w.hosts(t) == 1 })
 	if n := w.agree(t, globalIP4, lab.ServerIP4); n != 3 {
 		t.Errorf("%d connections, want 3", n)

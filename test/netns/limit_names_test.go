@@ -32,3 +32,19 @@ func TestLimitTwoNames(t *testing.T) {
 		}
 	}
 }
+
+// So it is for a client that has a mapping itself, and so another address behind the
+// firewall.
+func TestLimitTwoNamesOfMappedClient(t *testing.T) {
+	w := newLimitWall(t, "tcp 1 0", "")
+	nft(t, w.Lab, "add element inet smtpwall exempt4 { "+lab.ServerIP4+" }")
+	nft(t, w.Lab, "add element inet smtpwall rstatic4 { "+lab.ClientIP4+" : 10.9.3.50 }")
+	w.mustDialFrom(t, lab.ClientIP4, globalIP4, 21000)
+	if second, err := w.dialFrom(lab.ClientIP4, lab.ServerIP4, 21000, 300*time.Millisecond); err == nil {
+		second.Close()
+		t.Error("two connections")
+	}
+	if n := w.agree(t, globalIP4, lab.ServerIP4); n != 1 {
+		t.Errorf("%d connections, want 1", n)
+	}
+}

@@ -285,7 +285,11 @@ func TestLimitFollowsNFT(t *testing.T) {
 // limits reports whether the SYNs of a host come to the limiter.
 func (w *wall) limits(t *testing.T, local string) bool {
 	t.Helper()
-	_, err := w.NFT("get element inet smtpwall limited4 { " + local + " }")
+	set := "limited4"
+	if strings.Contains(local, ":") {
+		set = "limited6"
+	}
+	_, err := w.NFT("get element inet smtpwall " + set + " { " + local + " }")
 	return err == nil
 }
 

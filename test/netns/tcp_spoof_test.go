@@ -32,11 +32,20 @@ func TestTCPClientPlaysServer(t *testing.T) {
 	t.Parallel()
 	s := newSiege(t, tlsPolicy)
 	for _, f := range []struct {
-		name string
-		on   bool
-		who  dropper
-	}{{"with rp_filter", true, nobody}, {"without rp_filter", false, daemon}} { // rp_filter counts for itself
-		s.filterRoutes(t, f.on)
+		name     string
+		verify   bool // chain verify_path
+		rpFilter bool
+		who      dropper
+	}{
+		{"as shipped", true, false, nobody},      // counter spoofed
+		{"rp_filter alone", false, true, nobody}, // counts for itself
+		{"neither", false, false, daemon},
+	} {
+		s.filterRoutes(t, f.rpFilter)
+		if !f.verify {
+			nft(t, s.Lab, "flush chain inet smtpwall verify_path")
+		}
+		spoofed := counter(t, s.Lab, "spoofed")
 		for _, c := range []struct {
 			name    string
 			play    func(*testing.T, *duel)
@@ -94,6 +103,9 @@ func TestTCPClientPlaysServer(t *testing.T) {
 			}
 			d.alive(t)
 		})
+		if got := counter(t, s.Lab, "spoofed") > spoofed; got != f.verify {
+			t.Errorf("%s: the ruleset has dropped them: %v, want %v", f.name, got, f.verify)
+		}
 	}
 }
 

@@ -1,0 +1,35 @@
+package netns
+
+import (
+	"strings"
+	"testing"
+
+	"github.com/smtpwall/smtpwall/pkg/lab"
+)
+
+// A packet in a mail server's name comes in where the route to the server goes out,
+// or both interfaces are among site.nft's equal_paths.
+func TestNFTVerifyPath(t *testing.T) {
+	s := newSiege(t, "")
+	const none = `define equal_paths = { "none" }`
+	if !strings.Contains(shipped(t, "site.nft"), none) {
+		t.Fatalf("site.nft has no %q", none)
+	}
+	for equal, by := range map[string]string{
+		`"none"`:                "spoofed",
+		`"` + lab.Outside + `"`: "spoofed",
+		`"` + lab.Outside + `", "` + lab.Inside + `"`: "invalid",
+	} {
+		site := strings.Replace(shipped(t, "site.nft"), none, "define equal_paths = { "+equal+" }", 1)
+		load(t, s.Lab, lab.Options{Files: map[string]string{"site.nft": site}})
+		s.filterRoutes(t, false)
+		for family := range families {
+			h, ln := s.attacker(t, family)
+			ln.Close()
+			server := newHostile(t, s.Lab, lab.Client, s.mac[lab.Client], h.far, h.self)
+			before := counter(t, s.Lab, by)
+			server.send(t, 0, "", flags(flagSYN|flagACK), options(mss))
+			eventually(t, "with "+equal+" it is dropped as "+by, func() bool { return counter(t, s.Lab, by) == before+1 })
+		}
+	}
+}
