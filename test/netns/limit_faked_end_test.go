@@ -16,6 +16,7 @@ import (
 // What conntrack takes for the end of a connection, and its server does not, gives
 // no client more connections than it may have.
 func TestLimitFakedEnd(t *testing.T) {
+	t.Parallel() // it waits
 	ends := []struct {
 		name  string
 		fools bool // also where nothing is queued
@@ -78,6 +79,7 @@ func TestLimitFakedEnd(t *testing.T) {
 // So it is where NAT changes both addresses of the connections: then neither of
 // conntrack's tuples has the two that the firewall's own hosts know.
 func TestLimitFakedEndBothTranslated(t *testing.T) {
+	t.Parallel() // it waits
 	for name, rules := range map[string]string{
 		"masquerade":    "add table ip own; add chain ip own post { type nat hook postrouting priority srcnat; }; add rule ip own post oifname " + lab.Inside + " masquerade",
 		"mapped client": "add element inet smtpwall rstatic4 { " + hostileClient[v4] + " : 10.9.3.50 }",

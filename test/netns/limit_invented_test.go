@@ -19,6 +19,7 @@ func ttl1(c *crafted) { c.ttl = 1 }
 // place that a half-open connection does not: conntrack would take such connections
 // for established, for an hour, and the host would be full with nobody in it.
 func TestLimitInventedClients(t *testing.T) {
+	t.Parallel() // it waits
 	const most = 5
 	for family, g := range globals {
 		t.Run(g.name, func(t *testing.T) {
@@ -72,6 +73,7 @@ func TestLimitGuessedACK(t *testing.T) {
 // client. What the client then opens has the count's addresses the other way around,
 // and would not be counted.
 func TestLimitReversed(t *testing.T) {
+	t.Parallel() // it waits
 	for _, verify := range []bool{true, false} { // the path of packets in the server's name
 		t.Run(fmt.Sprintf("verify_path %v", verify), func(t *testing.T) {
 			s := newSiege(t, "")

@@ -26,7 +26,7 @@ const root = "../.."
 
 // limit is how long the guest of TestVM may take. It emulates every instruction: measured,
 // computing is four times slower than on the host, and a connection nine times.
-const limit = 8 * time.Minute
+const limit = 11 * time.Minute
 
 // suite is a Go test binary that runs in the guest.
 type suite struct {
@@ -41,7 +41,7 @@ type suite struct {
 func TestVM(t *testing.T) {
 	boot(t, limit,
 		suite{dir: "test/vm", tags: "guest", run: "^TestGuest", timeout: 3 * time.Minute},
-		suite{dir: "test/netns", run: "^Test(NFT|Live|Limit)", timeout: 7 * time.Minute})
+		suite{dir: "test/netns", run: "^Test(NFT|Live|Limit)", timeout: 9 * time.Minute})
 }
 
 // boot starts the guest, which runs the suites in their order, and reports each of
