@@ -274,12 +274,13 @@ func TestLimitFlood(t *testing.T) {
 	}
 }
 
-// collectOften has the daemon of a test collect garbage before there is much of it:
-// else what it holds grows for a minute, until the first collection, and says nothing
-// of what it needs.
+// collectOften has the daemon of a test collect garbage before there is much of it,
+// and the kernel make no huge pages of its memory as time goes by: else what it holds
+// grows for a minute and says nothing of what it needs.
 func collectOften(t *testing.T) {
 	t.Helper()
 	t.Setenv("GOGC", "10")
+	t.Setenv("GODEBUG", "disablethp=1")
 }
 
 // idles checks that a flood costs the daemon next to nothing while its server is
