@@ -1,9 +1,11 @@
 package netns
 
 import (
+	"encoding/binary"
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 	"testing"
 	"time"
 
@@ -52,28 +54,70 @@ func TestLimitInventedClients(t *testing.T) {
 	}
 }
 
-// An acknowledgement of what the server did not say makes no connection, though
-// conntrack takes one that is up to 64 KiB too low: the server, which would answer
-// with a RST, does not see it.
+// An acknowledgement of what the server did not say, which conntrack takes if it is up
+// to 64 KiB too low, makes no connection: the server answers it with a RST, and what
+// the server would not see does not come to conntrack.
 func TestLimitGuessedACK(t *testing.T) {
-	s := newSiege(t, "")
-	s.limitOne(t, lab.ServerIP4, false)
-	h, _ := s.attacker(t, v4)
-	h.syn(t, mss)
-	h.await(t, "a SYN-ACK", func(s layers.TCP) bool { return s.SYN && s.ACK })
-	h.ack = h.lastReceive.Seq + 1 - 60000
-	h.send(t, 0, "", ttl1)
-	eventually(t, "it is dropped", func() bool { return counter(t, s.Lab, "expiring") > 0 })
-	if all := s.agree(t, lab.ServerIP4, lab.ServerIP4); all != 1 || s.static(t, lab.ServerIP4).HalfOpen != 1 {
-		t.Errorf("%+v: want one half-open connection", s.static(t, lab.ServerIP4))
+	for _, c := range []struct {
+		name    string
+		far     string // where the client writes to
+		mapping string
+		counter string
+		packet  func(h *hostile) []byte
+	}{
+		{"TTL 1", lab.ServerIP4 + ":25", lab.ServerIP4, "expiring", func(h *hostile) []byte {
+			c := h.craft(0, "", ttl1)
+			return c.packet(h.self, h.far)
+		}},
+		{"TTL 1, to an address of the box", lab.OutsideIP4 + ":2525", lab.OutsideIP4, "", func(h *hostile) []byte {
+			c := h.craft(0, "", ttl1)
+			return c.packet(h.self, h.far)
+		}},
+		{"source route", lab.ServerIP4 + ":25", lab.ServerIP4, "ip_options", func(h *hostile) []byte {
+			c := h.craft(0, "")
+			return withOptions(c.packet(h.self, h.far), "\x83\x07\x04\x0a\x09\x01\x01\x00")
+		}},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			s := newSiege(t, "")
+			s.limitOne(t, c.mapping, false)
+			ln, err := s.Listen(lab.Server, fmt.Sprintf("%s:%d", lab.ServerIP4, addrPort(c.far).Port()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer ln.Close()
+			h := newHostile(t, s.Lab, lab.Client, s.mac[lab.Client], addrPort(hostileClient[v4]+":42000"), addrPort(c.far))
+			h.syn(t, mss)
+			h.await(t, "a SYN-ACK", func(s layers.TCP) bool { return s.SYN && s.ACK })
+			h.ack = h.lastReceive.Seq + 1 - 60000
+			h.put(t, c.packet(h))
+			if c.counter == "" {
+				h.await(t, "the server's RST", func(s layers.TCP) bool { return s.RST })
+			} else {
+				eventually(t, "it is dropped", func() bool { return counter(t, s.Lab, c.counter) > 0 })
+			}
+			if all := s.agree(t, c.mapping, lab.ServerIP4); all != s.static(t, c.mapping).HalfOpen {
+				t.Errorf("%+v: the client counts as connected", s.static(t, c.mapping))
+			}
+		})
 	}
+}
+
+// withOptions puts options into the header of an IPv4 packet that has none.
+func withOptions(packet []byte, options string) []byte {
+	b := slices.Concat(packet[:ip4Header], []byte(options), packet[ip4Header:])
+	b[0] += byte(len(options) / 4)
+	binary.BigEndian.PutUint16(b[2:], uint16(len(b)))
+	b[10], b[11] = 0, 0
+	binary.BigEndian.PutUint16(b[10:], ^onesSum(b[:ip4Header+len(options)]))
+	return b
 }
 
 // A SYN in the server's name, to a client, makes conntrack take the server for the
 // client. What the client then opens has the count's addresses the other way around,
 // and would not be counted.
 func TestLimitReversed(t *testing.T) {
-	t.Parallel() // it waits
+	t.Parallel()                                 // it waits
 	for _, verify := range []bool{true, false} { // the path of packets in the server's name
 		t.Run(fmt.Sprintf("verify_path %v", verify), func(t *testing.T) {
 			s := newSiege(t, "")
