@@ -273,7 +273,7 @@ add element inet smtpwall static6 { fd09:3::7 : fd09:2::99 }
 				t.Fatal(err)
 			}
 			defer conn.Close()
-			expectTimeout(t, l, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 30)
+			expectTimeout(t, l, conn.LocalAddr().(*net.TCPAddr).AddrPort(), 31)
 		})
 	}
 }
