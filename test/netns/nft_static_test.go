@@ -234,8 +234,8 @@ func TestNFTLimits(t *testing.T) {
 	}
 }
 
-// Half-open connections of mail and of limited hosts are forgotten after 30
-// seconds, others when the sysctl says so (120).
+// Half-open connections of mail and of limited hosts are forgotten after 31
+// seconds, if the daemon has not ended them, others when the sysctl says so (120).
 func TestNFTHandshakeTimeout(t *testing.T) {
 	l := newLab(t, withElements(t, "static.nft", `
 add element inet smtpwall static4 { 10.9.3.7 : 10.9.2.99 }
@@ -252,11 +252,11 @@ add element inet smtpwall static6 { fd09:3::7 : fd09:2::99 }
 		want                 uint32 // seconds
 	}{
 		{"mail IPv4", lab.ClientIP4, "10.9.2.99", 25, 30},
-		{"mail IPv6", lab.ClientIP6, "fd09:2::99", 25, 30},
+		{"mail IPv6", lab.ClientIP6, "fd09:2::99", 25, 31},
 		{"other port IPv4", lab.ClientIP4, "10.9.2.99", 80, 120},
 		{"other port IPv6", lab.ClientIP6, "fd09:2::99", 80, 120},
-		{"limited host IPv4", lab.ClientIP4, "10.9.2.98", 80, 30},
-		{"limited host IPv6", lab.ClientIP6, "fd09:2::98", 80, 30},
+		{"limited host IPv4", lab.ClientIP4, "10.9.2.98", 80, 31},
+		{"limited host IPv6", lab.ClientIP6, "fd09:2::98", 80, 31},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			src := netip.AddrPortFrom(netip.MustParseAddr(c.client), uint16(3000+i))
