@@ -38,7 +38,7 @@ func TestLimitFloodRepeated(t *testing.T) {
 // refuse. It ends with the flood.
 func TestLimitFloodFull(t *testing.T) {
 	const most = 5
-	collectOften(t)
+	steadyMemory(t)
 	w := newLimitWall(t, fmt.Sprintf("tcp %d 100", most), "")
 	for range most {
 		w.mustOpen(t, globalIP4)

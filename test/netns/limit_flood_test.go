@@ -232,7 +232,7 @@ func (w *wall) usage(t *testing.T) usage {
 func TestLimitFlood(t *testing.T) {
 	for _, limits := range []string{"tcp 200 100", "tcp 50 100"} {
 		t.Run(limits, func(t *testing.T) {
-			collectOften(t)
+			steadyMemory(t)
 			w := newWall(t, withElements(t, "static.nft", limited(limits)), "")
 			addRoute(t, w.Lab, globalIP4)
 			take(t, w.Lab)
@@ -274,10 +274,10 @@ func TestLimitFlood(t *testing.T) {
 	}
 }
 
-// collectOften has the daemon of a test collect garbage before there is much of it,
-// and the kernel make no huge pages of its memory as time goes by: else what it holds
-// grows for a minute and says nothing of what it needs.
-func collectOften(t *testing.T) {
+// steadyMemory has the daemon of a test hold what it needs: it collects garbage before
+// there is much of it, and the kernel makes no huge pages of its memory. Else what it
+// holds grows for a minute, or at some moment by megabytes, whatever it does.
+func steadyMemory(t *testing.T) {
 	t.Helper()
 	t.Setenv("GOGC", "10")
 	t.Setenv("GODEBUG", "disablethp=1")

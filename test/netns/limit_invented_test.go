@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 	"testing"
-	"time"
 
 	"github.com/google/gopacket/layers"
 
@@ -162,25 +161,4 @@ func TestLimitUntracked(t *testing.T) {
 	nft(t, s.Lab, "delete table ip own")
 	s.mustOpen(t, lab.ServerIP4)
 	s.wall.refused(t, lab.ServerIP4)
-}
-
-// A mail program on the box beside a client whose mail is masqueraded to the box'
-// address, and who uses the same port to the same server.
-func TestNFTMailOfTheBox(t *testing.T) {
-	w := newWall(t, lab.Options{}, "")
-	serve(t, w.Lab, lab.Client)
-	nft(t, w.Lab, "add table ip own; add chain ip own post { type nat hook postrouting priority srcnat; }; add rule ip own post ip saddr 10.9.2.0/24 masquerade")
-	for _, on := range []lab.Host{lab.Server, lab.Firewall} {
-		err := w.Do(on, func() error {
-			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: 30123}, Timeout: 3 * time.Second}
-			conn, err := d.Dial("tcp", lab.ClientIP4+":25")
-			if err == nil {
-				t.Cleanup(func() { conn.Close() })
-			}
-			return err
-		})
-		if err != nil {
-			t.Errorf("%s: %v", on, err)
-		}
-	}
 }

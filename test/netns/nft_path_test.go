@@ -1,8 +1,10 @@
 package netns
 
 import (
+	"net"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/smtpwall/smtpwall/pkg/lab"
 )
@@ -30,6 +32,27 @@ func TestNFTVerifyPath(t *testing.T) {
 			before := counter(t, s.Lab, by)
 			server.send(t, 0, "", flags(flagSYN|flagACK), options(mss))
 			eventually(t, "with "+equal+" it is dropped as "+by, func() bool { return counter(t, s.Lab, by) == before+1 })
+		}
+	}
+}
+
+// A mail program on the box beside a client whose mail is masqueraded to the box'
+// address, and who uses the same port to the same server.
+func TestNFTMailOfTheBox(t *testing.T) {
+	w := newWall(t, lab.Options{}, "")
+	serve(t, w.Lab, lab.Client)
+	nft(t, w.Lab, "add table ip own; add chain ip own post { type nat hook postrouting priority srcnat; }; add rule ip own post ip saddr 10.9.2.0/24 masquerade")
+	for _, on := range []lab.Host{lab.Server, lab.Firewall} {
+		err := w.Do(on, func() error {
+			d := net.Dialer{LocalAddr: &net.TCPAddr{Port: 30123}, Timeout: 3 * time.Second}
+			conn, err := d.Dial("tcp", lab.ClientIP4+":25")
+			if err == nil {
+				t.Cleanup(func() { conn.Close() })
+			}
+			return err
+		})
+		if err != nil {
+			t.Errorf("%s: %v", on, err)
 		}
 	}
 }

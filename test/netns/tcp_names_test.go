@@ -17,11 +17,12 @@ var otherName = [2]string{"10.9.1.77", "fd09:1::77"}
 func TestTCPTwoNames(t *testing.T) {
 	t.Parallel()
 	s := newSiege(t, "")
-	name := func(family int, second bool) (far netip.AddrPort) {
-		if second {
-			return netip.AddrPortFrom(netip.MustParseAddr(otherName[family]), 25)
+	name := func(family int, mapped bool) netip.AddrPort {
+		addr := families[family].server
+		if mapped {
+			addr = otherName[family]
 		}
-		return netip.AddrPortFrom(netip.MustParseAddr(families[family].server), 25)
+		return netip.AddrPortFrom(netip.MustParseAddr(addr), 25)
 	}
 	nft(t, s.Lab, "add element inet smtpwall static4 { "+otherName[v4]+" : "+lab.ServerIP4+" }")
 	nft(t, s.Lab, "add element inet smtpwall static6 { "+otherName[v6]+" : "+lab.ServerIP6+" }")
